@@ -1,0 +1,79 @@
+# Everything a person or CI does, by name. `make help` lists it.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+PORT ?= 8000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup setup-run test unit integration property e2e lint types bench nightly lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup-run ## start everything with demo data; prints the console's address and an admin token
+	@$(BIN)/billing-service dev --port $(PORT)
+
+setup: $(VENV)/.test ## make .venv with everything the tests need
+
+setup-run: $(VENV)/.run
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "There is no Python here: install Python 3.11 or later."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: Python 3.11 or later is needed."; exit 1; }
+	@echo "Making the virtual environment ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "The virtual environment could not be made (on Debian: apt-get install python3-venv)."; rm -rf $(VENV); exit 1; }
+
+# The lock files are complete, so nothing is resolved and every file's hash is checked.
+define install
+	@echo "Installing $(1) (the first time this downloads about 150 MB) ..."
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --progress-bar off -r $(1) \
+		|| { echo "Installing failed. Without network nothing can be installed; otherwise pip says above what is missing."; exit 1; }
+endef
+
+$(VENV)/.run: $(BIN)/python requirements/run.txt setup.cfg pyproject.toml
+	$(call install,requirements/run.txt)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt requirements/openapi.txt
+	$(call install,requirements/test.txt)
+	$(call install,requirements/openapi.txt)
+	@touch $@
+
+test: lint types unit integration property e2e ## everything, on a fresh machine
+
+unit: setup ## rules on values; no servers, sockets blocked
+	$(PYTEST) tests -m unit
+
+integration: setup ## endpoints, jobs and documents on real servers
+	$(PYTEST) tests -m integration -n $(WORKERS) --dist loadfile
+
+property: setup ## generated schedules against the real servers
+	$(PYTEST) tests -m property -n $(WORKERS) --dist loadfile
+
+e2e: setup ## all processes of the product
+	$(PYTEST) tests -m e2e
+
+lint: setup ## style and unused code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## static types
+	$(BIN)/mypy
+
+bench: setup ## measure, side by side in one run
+	$(BIN)/python -m benchmarks
+
+nightly: setup ## the long version of all tests
+	BILLING_TESTS=long $(MAKE) test
+
+lock: $(BIN)/python ## pin all dependencies anew, with hashes
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra embedded -o requirements/run.txt setup.cfg requirements/build.in
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra test -c requirements/run.txt -o requirements/test.txt setup.cfg requirements/build.in
+
+clean: ## remove the virtual environment and all local data
+	rm -rf $(VENV) .data build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
