@@ -1,0 +1,57 @@
+"""What is stored: one MongoEngine document per noun, and nothing that decides."""
+
+from .admin_action import AdminAction
+from .admin_operation import AdminOperation
+from .finding import Finding
+from .job_run import JobRun
+from .organization import Organization
+from .outbox import OutboxSignal
+from .service_state import ServiceState
+from .store import (
+    MAJORITY,
+    STORE_ERRORS,
+    connect,
+    database_now,
+    default_write_concern,
+    ensure_indexes,
+    in_transaction,
+    ping,
+)
+from .subscription import Candidate, Override, Subscription
+from .webhook_event import Attempt, WebhookEvent
+
+DOCUMENTS = (
+    Organization,
+    Subscription,
+    WebhookEvent,
+    AdminOperation,
+    AdminAction,
+    OutboxSignal,
+    Finding,
+    ServiceState,
+    JobRun,
+)
+
+__all__ = [
+    "DOCUMENTS",
+    "MAJORITY",
+    "STORE_ERRORS",
+    "AdminAction",
+    "AdminOperation",
+    "Attempt",
+    "Candidate",
+    "Finding",
+    "JobRun",
+    "Organization",
+    "OutboxSignal",
+    "Override",
+    "ServiceState",
+    "Subscription",
+    "WebhookEvent",
+    "connect",
+    "database_now",
+    "default_write_concern",
+    "ensure_indexes",
+    "in_transaction",
+    "ping",
+]

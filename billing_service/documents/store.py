@@ -1,0 +1,120 @@
+"""The connection to MongoDB, transactions and indexes."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import mongoengine
+from mongoengine.connection import get_connection, get_db
+from mongoengine.errors import OperationError
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+Result = TypeVar("Result")
+
+STORE_ERRORS: tuple[type[Exception], ...] = (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+    WaitQueueTimeoutError,
+)
+
+MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10_000)
+
+
+def connect(uri: str) -> None:
+    """Describe the connection; nothing is opened before the first operation (RQ forks).
+
+    No write concern is set here: with a bound session PyMongo 4.20 would send it inside transactions too, which
+    MongoDB refuses. The server's default is majority since MongoDB 5 (start checks it), transactions and the
+    ledger's insert name it themselves.
+    """
+    mongoengine.disconnect_all()
+    mongoengine.connect(
+        host=uri,
+        connect=False,
+        tz_aware=True,
+        tzinfo=UTC,
+        uuidRepresentation="standard",
+        appname="billing_service",
+        serverSelectionTimeoutMS=3_000,
+        connectTimeoutMS=3_000,
+        socketTimeoutMS=20_000,
+        retryWrites=True,
+    )
+
+
+def ping() -> dict[str, Any]:
+    """Ask the server who it is: the answer of `hello`, with `setName` when transactions are possible."""
+    return get_db().command("hello")
+
+
+def default_write_concern() -> str | int | None:
+    """The `w` of the cluster's default write concern, None when it may not be read."""
+    try:
+        answer = get_connection().admin.command("getDefaultRWConcern")
+    except OperationFailure:
+        return None
+    return answer.get("defaultWriteConcern", {}).get("w")
+
+
+def database_now() -> datetime:
+    """The database's clock; leases of all processes are measured by it."""
+    return get_db().command("hello")["localTime"].replace(tzinfo=UTC)
+
+
+def in_transaction(work: Callable[[], Result]) -> Result:
+    """Run `work` so that all its writes happen or none; it may run several times.
+
+    MongoEngine hides the driver's error, and with it the label that asks for another try, inside its own
+    OperationError: the cause is raised instead.
+    """
+
+    with get_connection().start_session() as session:
+
+        def attempt(bound: Any) -> Result:
+            with bound.bind(end_session=False):
+                try:
+                    return work()
+                except OperationError as error:
+                    if isinstance(error.__cause__, PyMongoError):
+                        raise error.__cause__ from error
+                    raise
+
+        return session.with_transaction(
+            attempt,
+            read_concern=ReadConcern("snapshot"),
+            write_concern=MAJORITY,
+            max_commit_time_ms=10_000,
+        )
+
+
+def ensure_indexes(documents: Iterable[type[mongoengine.Document]]) -> list[str]:
+    """Create collections and the declared indexes; returns `collection.index` of every one that exists then."""
+    existing = set(get_db().list_collection_names())
+    for document in documents:
+        name = document._get_collection_name()
+        if name not in existing:
+            get_db().create_collection(name)
+        document.ensure_indexes()
+    return [
+        f"{document._get_collection_name()}.{index}"
+        for document in documents
+        for index in sorted(document._get_collection().index_information())
+    ]

@@ -1,0 +1,93 @@
+"""The thin copy of an organization's subscription: one row per organization."""
+
+from mongoengine import (
+    BooleanField,
+    DateTimeField,
+    Document,
+    EmbeddedDocument,
+    EmbeddedDocumentField,
+    EmbeddedDocumentListField,
+    IntField,
+    LongField,
+    ObjectIdField,
+    StringField,
+)
+
+
+class Override(EmbeddedDocument):
+    """A plan set by an admin; it wins until `until` (None: until it is lifted)."""
+
+    plan = StringField(required=True)
+    note = StringField()
+    actor = StringField()
+    at = DateTimeField()
+    until = DateTimeField()
+
+
+class Candidate(EmbeddedDocument):
+    """Another subscription seen for this organization that had not ended."""
+
+    stripe_subscription_id = StringField(required=True)
+    stripe_customer_id = StringField()
+
+
+class Subscription(Document):
+    """What we believe of the organization's subscription; `version` counts writes and guards each one."""
+
+    organization = ObjectIdField(required=True)
+    stripe_customer_id = StringField()
+    stripe_subscription_id = StringField()
+    stripe_created_at = DateTimeField()
+    status = StringField()
+    stripe_plan = StringField()
+    override = EmbeddedDocumentField(Override)
+    suspended_at = DateTimeField()
+    plan = StringField(required=True)
+    price_id = StringField()
+    quantity = LongField()
+    current_period_start = DateTimeField()
+    current_period_end = DateTimeField()
+    cancel_at_period_end = BooleanField()
+    cancel_at = DateTimeField()
+    past_due_since = DateTimeField()
+    last_reset_at = DateTimeField()
+    customer_deleted_at = DateTimeField()
+    as_of = DateTimeField()
+    verify_at = DateTimeField()
+    candidates = EmbeddedDocumentListField(Candidate)
+    synced_at = DateTimeField()
+    synced_from = StringField()
+    version = IntField(required=True, default=0)
+
+    meta = {
+        "collection": "subscriptions",
+        "auto_create_index": False,
+        "indexes": [
+            {"fields": ["organization"], "name": "organization", "unique": True},
+            {
+                "fields": ["stripe_customer_id"],
+                "name": "stripe_customer_id",
+                "unique": True,
+                "partialFilterExpression": {"stripe_customer_id": {"$type": "string"}},
+            },
+            {
+                "fields": ["stripe_subscription_id"],
+                "name": "stripe_subscription_id",
+                "unique": True,
+                "partialFilterExpression": {"stripe_subscription_id": {"$type": "string"}},
+            },
+            {"fields": ["stripe_created_at"], "name": "stripe_created_at"},
+            {"fields": ["status", "last_reset_at"], "name": "weekly_reset"},
+            {"fields": ["status", "past_due_since", "suspended_at"], "name": "dunning"},
+            {
+                "fields": ["verify_at"],
+                "name": "verify_at",
+                "partialFilterExpression": {"verify_at": {"$type": "date"}},
+            },
+            {
+                "fields": ["candidates.stripe_customer_id"],
+                "name": "candidate_customers",
+                "partialFilterExpression": {"candidates.stripe_customer_id": {"$type": "string"}},
+            },
+        ],
+    }

@@ -1,0 +1,117 @@
+"""The ledger of webhooks: an event is recorded once and keeps its whole story."""
+
+import json
+from typing import Any
+
+from mongoengine import (
+    BooleanField,
+    DateTimeField,
+    Document,
+    EmbeddedDocument,
+    EmbeddedDocumentField,
+    EmbeddedDocumentListField,
+    IntField,
+    ObjectIdField,
+    StringField,
+)
+
+STATES = ("received", "processing", "failed", "succeeded", "dead", "closed")
+FINAL_STATES = ("succeeded", "dead", "closed")
+# An index over these serves a query only if the query names the same two.
+PENDING_STATES = ("received", "failed")
+OUTCOMES = ("applied", "superseded", "ignored")
+
+
+class Attempt(EmbeddedDocument):
+    """One line of an event's history."""
+
+    at = DateTimeField()
+    source = StringField()
+    actor = StringField()
+    code_version = StringField()
+    milliseconds = IntField()
+    error_class = StringField()
+    error_message = StringField()
+
+
+class Closed(EmbeddedDocument):
+    """Who closed a dead letter, when and why."""
+
+    by = StringField()
+    at = DateTimeField()
+    note = StringField()
+
+
+class WebhookEvent(Document):
+    """A Stripe event as verified; `state`, `attempts` and `lease_owner` together guard each transition."""
+
+    event_id = StringField(required=True)
+    type = StringField(required=True)
+    api_version = StringField()
+    livemode = BooleanField()
+    created = DateTimeField(required=True)
+    # The text that was signed. BSON could not hold every event: metadata keys have dots and dollars, numbers
+    # have any size, nesting any depth.
+    payload = StringField()
+    received_at = DateTimeField(required=True)
+    source = StringField(required=True)
+    secret_index = IntField()
+    state = StringField(required=True, choices=STATES)
+    outcome = StringField(choices=OUTCOMES)
+    reason = StringField()
+    attempts = IntField(required=True, default=0)
+    history = EmbeddedDocumentListField(Attempt)
+    fingerprint = StringField()
+    lease_owner = StringField()
+    lease_until = DateTimeField()
+    lease_losses = IntField(default=0)
+    deferred_since = DateTimeField()
+    deferrals = IntField(default=0)
+    # Absent: at once, whatever any clock says.
+    next_attempt_at = DateTimeField()
+    # Where a failed replay goes back to; absent unless a replay is under way.
+    returns_to = StringField(choices=FINAL_STATES)
+    organization = ObjectIdField()
+    stripe_customer_id = StringField()
+    stripe_subscription_id = StringField()
+    dead_at = DateTimeField()
+    closed = EmbeddedDocumentField(Closed)
+    expires_at = DateTimeField()
+
+    meta = {
+        "collection": "webhook_events",
+        "auto_create_index": False,
+        "indexes": [
+            {"fields": ["event_id"], "name": "event_id", "unique": True},
+            {
+                "fields": ["created", "next_attempt_at"],
+                "name": "due",
+                "partialFilterExpression": {"state": {"$in": list(PENDING_STATES)}},
+            },
+            {
+                "fields": ["next_attempt_at"],
+                "name": "next_due",
+                "partialFilterExpression": {"state": "failed"},
+            },
+            {
+                "fields": ["lease_until"],
+                "name": "leased",
+                "partialFilterExpression": {"state": "processing"},
+            },
+            {
+                "fields": ["-dead_at", "-id"],
+                "name": "dead_newest",
+                "partialFilterExpression": {"state": "dead"},
+            },
+            {"fields": ["organization", "-created"], "name": "organization_created"},
+            {"fields": ["stripe_customer_id", "-created"], "name": "customer_created"},
+            {"fields": ["stripe_subscription_id", "-created"], "name": "subscription_created"},
+            {"fields": ["state", "-received_at"], "name": "state_received"},
+            {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
+        ],
+    }
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event as Stripe's JSON."""
+        return json.loads(self.payload)

@@ -1,0 +1,223 @@
+"""Every refusal of the service as an exception with a status and a stable code, and how HTTP shows it.
+
+Rules raise these; `register` is the only place that turns an exception into an answer.
+"""
+
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from .observability import log
+
+PROBLEM_TYPE = "/api/docs/errors#"
+
+
+class BillingError(Exception):
+    """The root of all refusals.
+
+    `detail` says in words what is wrong and what to do next, `errors` maps a field to its messages,
+    `retry_after` is in seconds, `facts` are further members of the problem document.
+    """
+
+    status = 500
+    code = "internal_error"
+    title = "The service failed"
+    level = "error"
+    # May Stripe have carried the request out although we got no answer?
+    effect_possible = False
+
+    def __init__(self, detail: str = "", *, errors: dict | None = None, retry_after: float | None = None, **facts: Any):
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.errors = errors
+        self.retry_after = retry_after
+        self.facts = facts
+
+    def problem(self, request_id: str | None = None) -> dict[str, Any]:
+        """The RFC 9457 document: type, title, status, detail, code, requestId, errors and facts."""
+        document: dict[str, Any] = {
+            "type": PROBLEM_TYPE + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "requestId": request_id,
+        }
+        if self.errors:
+            document["errors"] = self.errors
+        return document | self.facts
+
+
+def _kind(name: str, status: int, code: str, title: str, **extra: Any) -> type[BillingError]:
+    level = "info" if status < 500 else "error"
+    return type(name, (BillingError,), {"status": status, "code": code, "title": title, "level": level, **extra})
+
+
+BadRequest = _kind("BadRequest", 400, "bad_request", "The request cannot be read")
+BadSignature = _kind("BadSignature", 400, "bad_signature", "The webhook signature does not verify")
+Unauthorized = _kind("Unauthorized", 401, "unauthorized", "A valid token is needed")
+Forbidden = _kind("Forbidden", 403, "forbidden", "The token lacks the permission")
+NotFound = _kind("NotFound", 404, "not_found", "There is no such thing here")
+OrganizationNotFound = _kind("OrganizationNotFound", 404, "organization_not_found", "The organization is unknown")
+SubscriptionNotFound = _kind(
+    "SubscriptionNotFound", 404, "subscription_not_found", "The organization has no subscription row"
+)
+MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
+Conflict = _kind("Conflict", 409, "conflict", "Somebody else changed the same thing; try again")
+IdempotencyInProgress = _kind(
+    "IdempotencyInProgress", 409, "idempotency_in_progress", "The same operation is still running"
+)
+PlanUnresolved = _kind("PlanUnresolved", 409, "plan_unresolved", "The Stripe price means no plan of the plan file")
+SeveralLive = _kind(
+    "SeveralLive", 409, "several_live_subscriptions", "The organization has more than one live subscription"
+)
+CustomerShared = _kind("CustomerShared", 409, "customer_shared", "The Stripe customer belongs to another organization")
+OrganizationConflict = _kind(
+    "OrganizationConflict", 409, "organization_conflict", "Stripe's metadata names another organization"
+)
+NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
+MissingUnproven = _kind(
+    "MissingUnproven",
+    409,
+    "missing_unproven",
+    "Stripe does not show the object and this key cannot prove it is gone",
+)
+ManagedBySchedule = _kind(
+    "ManagedBySchedule", 409, "managed_by_schedule", "A subscription schedule manages this subscription"
+)
+WrongAccount = _kind("WrongAccount", 409, "wrong_account", "The Stripe key is of another account")
+Gone = _kind("Gone", 410, "event_expired", "The event can no longer be fetched")
+TooLarge = _kind("TooLarge", 413, "payload_too_large", "The body is too large")
+UnsupportedMediaType = _kind("UnsupportedMediaType", 415, "unsupported_media_type", "The body must be application/json")
+InvalidRequest = _kind("InvalidRequest", 422, "invalid_request", "The request breaks its schema")
+IdempotencyMismatch = _kind(
+    "IdempotencyMismatch", 422, "idempotency_mismatch", "The Idempotency-Key was used with another request"
+)
+NoStripeSubscription = _kind(
+    "NoStripeSubscription",
+    422,
+    "no_stripe_subscription",
+    "The organization has no Stripe subscription to look at",
+)
+StripeRejected = _kind("StripeRejected", 422, "stripe_rejected", "Stripe refuses the request itself", level="warning")
+# Raised by the gateway only; the rules decide what a missing object means (product promise P4).
+StripeMissing = _kind("StripeMissing", 422, "stripe_missing", "Stripe does not know the object", level="warning")
+TooManyRequests = _kind("TooManyRequests", 429, "too_many_requests", "Too many requests")
+StripeRateLimited = _kind(
+    "StripeRateLimited", 429, "stripe_rate_limited", "Stripe's rate limit is reached", level="warning"
+)
+StripeIdempotencyConflict = _kind(
+    "StripeIdempotencyConflict",
+    409,
+    "stripe_idempotency_conflict",
+    "Stripe is carrying out, or has carried out, another request with this key",
+    level="warning",
+    effect_possible=True,
+)
+StripeUnavailable = _kind(
+    "StripeUnavailable", 502, "stripe_unavailable", "Stripe cannot be reached", effect_possible=True
+)
+StripeMisconfigured = _kind("StripeMisconfigured", 502, "stripe_misconfigured", "Stripe refuses our key")
+CancelUnverified = _kind(
+    "CancelUnverified",
+    502,
+    "cancel_unverified",
+    "Stripe was asked to cancel, the result could not be seen yet",
+)
+StoreUnavailable = _kind("StoreUnavailable", 503, "store_unavailable", "The database cannot be reached")
+StripeNotConfigured = _kind("StripeNotConfigured", 503, "stripe_not_configured", "No Stripe key is configured")
+StripeCircuitOpen = _kind(
+    "StripeCircuitOpen", 503, "stripe_circuit_open", "Stripe failed several times in a row; calls are paused"
+)
+InternalError = _kind("InternalError", 500, "internal_error", "The service failed", level="exception")
+
+KINDS: tuple[type[BillingError], ...] = tuple(
+    kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, BillingError)
+)
+
+_BY_STATUS = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: TooLarge,
+    415: UnsupportedMediaType,
+    422: InvalidRequest,
+    429: TooManyRequests,
+}
+
+
+def from_http(error: HTTPException) -> BillingError:
+    """The refusal that stands for one of Werkzeug's or webargs' exceptions."""
+    messages = (getattr(error, "data", None) or {}).get("messages")
+    kind = _BY_STATUS.get(error.code or 500, InternalError)
+    if kind is InvalidRequest and messages:
+        return InvalidRequest("The request breaks its schema; `errors` names each field.", errors=messages)
+    if kind is InternalError:
+        return InternalError()
+    return kind(str(error.description or kind.title))
+
+
+def answer(error: BillingError) -> Response:
+    """The problem+json answer of a refusal."""
+    response = jsonify(error.problem(g.get("request_id")))
+    response.status_code = error.status
+    response.mimetype = "application/problem+json"
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _report(error: BillingError, cause: BaseException) -> None:
+    facts = {"code": error.code, "status": error.status, "path": request.path, "detail": error.detail}
+    if error.level == "exception":
+        log.error("request_failed", exc_info=cause, **facts)
+    else:
+        getattr(log, error.level)("request_refused", **facts)
+
+
+def register(app: Flask, store_errors: tuple[type[Exception], ...], jwt: Any) -> None:
+    """Give every exception its answer; `store_errors` are the database driver's for "cannot be reached"."""
+
+    def refuse(error: BillingError) -> Response:
+        _report(error, error)
+        return answer(error)
+
+    def refuse_http(error: HTTPException) -> Any:
+        if error.code is not None and error.code < 400:
+            return error  # redirects
+        return refuse(from_http(error))
+
+    def refuse_store(error: Exception) -> Response:
+        return refuse(StoreUnavailable("The database does not answer; nothing was written. Try again.", retry_after=5))
+
+    def refuse_bug(error: Exception) -> Response:
+        internal = InternalError()
+        _report(internal, error)
+        return answer(internal)
+
+    app.register_error_handler(BillingError, refuse)
+    app.register_error_handler(HTTPException, refuse_http)
+    for kind in store_errors:
+        app.register_error_handler(kind, refuse_store)
+    app.register_error_handler(Exception, refuse_bug)
+    _register_token_errors(jwt)
+
+
+def _register_token_errors(jwt: Any) -> None:
+    def say(detail: str) -> Response:
+        error = Unauthorized(detail)
+        _report(error, error)
+        return answer(error)
+
+    jwt.unauthorized_loader(lambda reason: say("No token was sent: use the header `Authorization: Bearer <token>`."))
+    jwt.invalid_token_loader(lambda reason: say("The token is not valid."))
+    jwt.expired_token_loader(lambda header, payload: say("The token has expired."))
+    jwt.revoked_token_loader(lambda header, payload: say("The token was revoked."))
+    jwt.user_lookup_error_loader(lambda header, payload: say("The token's user does not exist."))
+    jwt.token_verification_failed_loader(lambda header, payload: say("The token is not meant for this service."))
+    jwt.needs_fresh_token_loader(lambda header, payload: say("A fresh token is needed."))

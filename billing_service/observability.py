@@ -1,0 +1,116 @@
+"""Logs as one JSON line per event with the ids that join them, and the process's metrics.
+
+Nothing here decides anything: a log or a metric that fails must not change what the service does.
+"""
+
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, request
+from prometheus_client import Counter, Histogram
+
+log = structlog.get_logger("billing_service")
+
+REQUESTS = Counter("billing_requests_total", "HTTP requests answered", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram("billing_request_seconds", "Seconds from request to answer", ["method", "route"])
+EVENTS = Counter("billing_webhook_events_total", "Webhook events by what became of them", ["outcome"])
+JOBS = Counter("billing_job_runs_total", "Job runs by result", ["job", "result"])
+JOB_SECONDS = Histogram("billing_job_seconds", "Seconds a job ran", ["job"])
+STRIPE_REQUESTS = Counter("billing_stripe_requests_total", "Requests sent to Stripe by result", ["operation", "result"])
+
+# Keys, webhook secrets, tokens and card numbers never reach a log line (product promise P7).
+_SECRETS = re.compile(
+    r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9_]+|whsec_[A-Za-z0-9+/=_]+|eyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)|\b(?:\d[ -]?){13,19}\b"
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+
+
+def mask(text: str) -> str:
+    """The text with everything that looks like a secret or a card number replaced."""
+    return _SECRETS.sub("[masked]", text)
+
+
+def _mask_values(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: _mask_values(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_mask_values(each) for each in value]
+    return value
+
+
+def _mask_event(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: _mask_values(value) for key, value in event.items()}
+
+
+_shared: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    structlog.processors.format_exc_info,
+    _mask_event,
+]
+
+
+def configure(level: str = "INFO", stream: Any = None) -> None:
+    """Send structlog's and the standard library's lines, as JSON, to `stream` (stderr)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(default=str),
+            ],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level)
+    structlog.configure(
+        processors=[*_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    for noisy in ("stripe", "urllib3", "pymongo", "werkzeug"):
+        logging.getLogger(noisy).setLevel("WARNING")
+
+
+def register(app: Flask) -> None:
+    """Give each request an id, a duration, a log line and a count."""
+
+    @app.before_request
+    def begin() -> None:
+        sent = request.headers.get("X-Request-Id", "")
+        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        g.started = time.perf_counter()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "unmatched"
+        seconds = time.perf_counter() - g.get("started", time.perf_counter())
+        REQUESTS.labels(request.method, route, response.status_code).inc()
+        REQUEST_SECONDS.labels(request.method, route).observe(seconds)
+        response.headers["X-Request-Id"] = g.get("request_id", "")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        log.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            route=route,
+            status=response.status_code,
+            milliseconds=round(seconds * 1000, 1),
+            actor=g.get("actor"),
+        )
+        return response
