@@ -1,0 +1,38 @@
+"""The organization's subscription: which one it is, what it means, and the one way it is written."""
+
+from .cancellation import Wanted, cancel, follow_up_cancels, outcome_of
+from .comparison import Comparison, Live, actions, compare, read_live
+from .convergence import converge, stored_row
+from .decision import Change, describe
+from .synchronization import (
+    follow,
+    lift_expired_overrides,
+    link,
+    require_organization,
+    require_row,
+    sync,
+    verify_due,
+)
+
+__all__ = [
+    "Change",
+    "Comparison",
+    "Live",
+    "Wanted",
+    "actions",
+    "cancel",
+    "compare",
+    "converge",
+    "describe",
+    "follow",
+    "follow_up_cancels",
+    "lift_expired_overrides",
+    "link",
+    "outcome_of",
+    "read_live",
+    "require_organization",
+    "require_row",
+    "stored_row",
+    "sync",
+    "verify_due",
+]

@@ -1,0 +1,194 @@
+"""The one way a subscription row is written: read, look, decide, compare-and-set, or start over.
+
+Webhooks, sync, link, cancel, overrides and jobs all come through here. Correctness rests on the version that
+was read before Stripe was asked; leases elsewhere only save work.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from mongoengine.errors import NotUniqueError
+from pymongo.errors import DuplicateKeyError
+
+from ..documents import Finding, Organization, OutboxSignal, Subscription, in_transaction
+from ..errors import Conflict, CustomerShared
+from ..plans import Plans
+from .decision import DOUBT, Change, Noticed, decide
+from .observation import Observation
+
+TRIES = 8
+SIGNALS_KEPT = timedelta(days=90)
+
+Look = Callable[[Subscription], Observation | None]
+Also = Callable[[Change], None]
+
+
+class LostRace(Exception):
+    """Another writer was first; what was read is thrown away."""
+
+
+def converge(
+    org_id: ObjectId,
+    look: Look,
+    *,
+    plans: Plans,
+    now: datetime,
+    source: str,
+    also: Also | None = None,
+    dry_run: bool = False,
+    strict_plan: bool = False,
+    newest_created: datetime | None = None,
+) -> Change:
+    """Bring the organization's row to what `look` shows; `also` runs in the same transaction.
+
+    Makes the row when there is none. `look` may be called several times and may raise any refusal; then
+    nothing is written. Raises CustomerShared when Stripe's customer or subscription belongs to another
+    organization's row, Conflict when other writers were first every time.
+    """
+    for attempt in range(TRIES):
+        row = stored_row(org_id) or Subscription(organization=org_id, plan=plans.free, version=0)
+        seen = look(row)
+        if not (_is_stale(row, seen) and attempt < TRIES - 1):
+            change = decide(
+                row,
+                seen,
+                plans=plans,
+                now=now,
+                source=source,
+                newest_created=newest_created,
+                strict_plan=strict_plan,
+            )
+            refuse_shared(change)
+            if dry_run:
+                return change
+            try:
+                commit(change, now=now, also=also)
+                return change
+            except LostRace:
+                pass
+        time.sleep(0.01 * 2**attempt)
+    raise Conflict(
+        f"The subscription of {org_id} was changed by others {TRIES} times while this ran. Nothing was written. "
+        "Try again.",
+        retry_after=2,
+    )
+
+
+def stored_row(org_id: ObjectId) -> Subscription | None:
+    """The organization's row, or None."""
+    return Subscription.objects(organization=org_id).first()
+
+
+def _is_stale(row: Subscription, seen: Observation | None) -> bool:
+    """A look older than the row by more than the doubt shows what was, not what is."""
+    if seen is None or seen.chosen is None or seen.as_of is None or row.as_of is None:
+        return False
+    return seen.chosen.id == row.stripe_subscription_id and row.as_of - seen.as_of > DOUBT
+
+
+def refuse_shared(change: Change) -> None:
+    """Raise CustomerShared when another organization's row holds the customer or the subscription."""
+    ids = {
+        name: change.updated[name]
+        for name in ("stripe_customer_id", "stripe_subscription_id")
+        if change.updated[name] and change.updated[name] != getattr(change.row, name)
+    }
+    for name, value in ids.items():
+        other = Subscription.objects(organization__ne=change.organization, **{name: value}).only("organization").first()
+        if other:
+            raise CustomerShared(
+                f"{value} belongs to organization {other.organization}. One Stripe customer serves one organization "
+                "here. Nothing was written.",
+                organizationId=str(other.organization),
+                stripeId=value,
+            )
+
+
+def commit(change: Change, *, now: datetime, also: Also | None = None) -> None:
+    """Write the row, the organization's plan, signals and findings, all or none; raises LostRace."""
+
+    def write() -> None:
+        subscription_id = _write_row(change)
+        Organization.objects(id=change.organization, plan__ne=change.updated["plan"]).update_one(
+            set__plan=change.updated["plan"]
+        )
+        _write_signals(change, subscription_id, now)
+        for noticed in change.noticed:
+            _note(change, noticed, now)
+        _settle_findings(change, now)
+        if also:
+            also(change)
+
+    try:
+        in_transaction(write)
+    except (DuplicateKeyError, NotUniqueError) as error:
+        raise LostRace from error
+
+
+def _write_row(change: Change) -> ObjectId:
+    row = change.row
+    if row.pk is None:
+        fresh = Subscription(organization=row.organization, version=1, **change.values)
+        fresh.save(force_insert=True)
+        return fresh.pk
+    updates = {f"set__{name}": value for name, value in change.values.items()}
+    written = Subscription.objects(id=row.pk, version=row.version).update_one(inc__version=1, **updates)
+    if not written:
+        raise LostRace
+    return row.pk
+
+
+def _write_signals(change: Change, subscription_id: ObjectId, now: datetime) -> None:
+    for signal in change.signals:
+        OutboxSignal(
+            subscription=subscription_id,
+            version=change.updated["version"],
+            name=signal.name,
+            organization=change.organization,
+            facts=signal.facts,
+            created_at=now,
+            next_attempt_at=now,
+            expires_at=now + SIGNALS_KEPT,
+        ).save(force_insert=True)
+
+
+def _note(change: Change, noticed: Noticed, now: datetime) -> None:
+    fingerprint = ":".join((noticed.kind, str(change.organization), *sorted(noticed.stripe_subscription_ids)))
+    seen: dict[str, Any] = {"set__last_seen_at": now, "inc__times_seen": 1, "set__live": noticed.live}
+    if Finding.objects(fingerprint=fingerprint, state__in=("open", "acknowledged")).update_one(**seen):
+        return
+    Finding(
+        fingerprint=fingerprint,
+        kind=noticed.kind,
+        severity=noticed.severity,
+        organization=change.organization,
+        stripe_customer_id=change.updated["stripe_customer_id"],
+        stripe_subscription_ids=list(noticed.stripe_subscription_ids),
+        live=noticed.live,
+        first_seen_at=now,
+        last_seen_at=now,
+        state="open",
+    ).save(force_insert=True)
+
+
+def _settle_findings(change: Change, now: datetime) -> None:
+    """What a complete look no longer shows is resolved by it."""
+    if not change.complete:
+        return
+    still = {noticed.kind for noticed in change.noticed}
+    kinds = [
+        kind
+        for kind in (
+            "several_live_subscriptions",
+            "plan_unresolved",
+            "plan_ambiguous",
+            "organization_conflict",
+        )
+        if kind not in still
+    ]
+    Finding.objects(organization=change.organization, state__in=("open", "acknowledged"), kind__in=kinds).update(
+        set__state="resolved", set__resolved_at=now, set__resolved_by=change.updated["synced_from"]
+    )

@@ -1,0 +1,178 @@
+"""Looking at Stripe: everything that is known there of one organization's subscriptions.
+
+Nothing is decided and nothing is written here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..documents import Subscription
+from ..errors import MissingUnproven, StripeMissing
+from ..stripe_gateway import StripeGateway
+from ..stripe_gateway.shapes import LiveSubscription, Read
+from .selection import choose, live_ones
+from .statuses import ENDED, PAID_UP
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What Stripe showed. `gone`: the row's subscription does not exist there any more, and that is proven.
+
+    `complete`: all of the organization's subscriptions were looked at, not its own alone.
+    """
+
+    chosen: LiveSubscription | None
+    as_of: datetime | None
+    found: tuple[LiveSubscription, ...] = ()
+    gone: bool = False
+    customer_deleted: bool = False
+    past_due_evidence: datetime | None = None
+    conflicting: tuple[LiveSubscription, ...] = ()
+    complete: bool = True
+
+    @property
+    def live(self) -> tuple[LiveSubscription, ...]:
+        """All that are billed, oldest first."""
+        return live_ones(self.found)
+
+    @property
+    def others(self) -> tuple[LiveSubscription, ...]:
+        """All that have not ended and are not the chosen one."""
+        return tuple(each for each in self.found if each != self.chosen and each.status not in ENDED)
+
+
+@dataclass
+class Look:
+    """One look at Stripe; a retrieval wins over a list, which can lag behind it by seconds."""
+
+    stripe: StripeGateway
+    found: dict[str, Read[LiveSubscription]] = field(default_factory=dict)
+    retrieved: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    customers: dict[str, str] = field(default_factory=dict)  # id -> listed | deleted | missing
+
+    def know(self, known: Iterable[Read[LiveSubscription]]) -> None:
+        """Take in what was retrieved a moment ago."""
+        for read in known:
+            self.found[read.value.id] = read
+            self.retrieved.add(read.value.id)
+
+    def list_customer(self, customer_id: str) -> None:
+        """Read all subscriptions of a customer, canceled ones included."""
+        try:
+            read = self.stripe.subscriptions_of(customer_id)
+        except StripeMissing:
+            self.customers[customer_id] = self._fate_of(customer_id)
+            return
+        self.customers[customer_id] = "listed"
+        for each in read.value:
+            self.found.setdefault(each.id, Read(each, read.as_of, read.request_id))
+
+    def _fate_of(self, customer_id: str) -> str:
+        try:
+            return "deleted" if self.stripe.customer(customer_id).value.deleted else "listed"
+        except StripeMissing:
+            return "missing"
+
+    def retrieve(self, subscription_id: str) -> None:
+        """Read one subscription; its absence is noted, not judged."""
+        if subscription_id in self.retrieved:
+            return
+        self.retrieved.add(subscription_id)
+        try:
+            self.found[subscription_id] = self.stripe.subscription(subscription_id)
+        except StripeMissing:
+            self.found.pop(subscription_id, None)
+            self.missing.add(subscription_id)
+
+    def choose(self, among: Iterable[str]) -> LiveSubscription | None:
+        """Choose, with the chosen one confirmed by a retrieval."""
+        ids = set(among)
+        while True:
+            best = choose(read.value for key, read in self.found.items() if key in ids)
+            if best is None or best.id in self.retrieved:
+                return best
+            self.retrieve(best.id)
+
+    def proves_gone(self, customer_id: str | None) -> bool:
+        """A missing object is gone only if this key sees the customer it belonged to (promise P4)."""
+        if not customer_id:
+            return False
+        fate = self.customers.get(customer_id)
+        if fate is None:
+            fate = self.customers[customer_id] = self._fate_of(customer_id)
+        return fate in ("listed", "deleted")
+
+
+def observe(
+    stripe: StripeGateway,
+    row: Subscription,
+    *,
+    named: tuple[str, ...] = (),
+    customers: tuple[str, ...] = (),
+    known: Iterable[Read[LiveSubscription]] = (),
+    complete: bool = True,
+) -> Observation:
+    """Read what Stripe has for the row's organization.
+
+    `named` and `customers` are further subscriptions and customers to look at, `known` was retrieved just now.
+    With `complete=False` the row's own subscription suffices while it is active or trialing.
+    Raises MissingUnproven when the row's subscription is not shown and this key cannot prove that it is gone.
+    """
+    look = Look(stripe)
+    look.know(known)
+    own = row.stripe_subscription_id
+    if not complete and own and not row.candidates and not customers and set(named) <= {own}:
+        look.retrieve(own)
+        if own in look.found and look.found[own].value.status in PAID_UP:
+            return _seen(stripe, row, look, complete=False)
+    for customer_id in _distinct(
+        row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates), *customers
+    ):
+        look.list_customer(customer_id)
+    for subscription_id in _distinct(own, *(each.stripe_subscription_id for each in row.candidates), *named):
+        if subscription_id not in look.found:
+            look.retrieve(subscription_id)
+    return _seen(stripe, row, look, complete=True)
+
+
+def _seen(stripe: StripeGateway, row: Subscription, look: Look, *, complete: bool) -> Observation:
+    own = row.stripe_subscription_id
+    gone = bool(own) and own in look.missing
+    if gone and not look.proves_gone(row.stripe_customer_id):
+        raise MissingUnproven(
+            f"Stripe does not show {own} and this key does not see its customer either: the key may be of another "
+            "account or mode. Nothing was written. Check STRIPE_SECRET_KEY."
+        )
+    mine = {key for key, read in look.found.items() if belongs(read.value, row)}
+    chosen = look.choose(mine)
+    found = tuple(read.value for key, read in look.found.items() if key in mine)
+    return Observation(
+        chosen=chosen,
+        as_of=look.found[chosen.id].as_of if chosen else None,
+        found=found,
+        gone=gone or (bool(own) and own in look.missing),
+        customer_deleted=look.customers.get(row.stripe_customer_id or "") == "deleted",
+        past_due_evidence=_past_due_evidence(stripe, row, chosen),
+        conflicting=tuple(read.value for key, read in look.found.items() if key not in mine),
+        complete=complete,
+    )
+
+
+def belongs(found: LiveSubscription, row: Subscription) -> bool:
+    """Whether the subscription's own metadata does not name another organization."""
+    return found.metadata.get("organizationId", str(row.organization)) == str(row.organization)
+
+
+def _past_due_evidence(stripe: StripeGateway, row: Subscription, chosen: LiveSubscription | None) -> datetime | None:
+    if chosen is None or chosen.status != "past_due":
+        return None
+    if row.past_due_since and row.stripe_subscription_id == chosen.id and row.status == "past_due":
+        return row.past_due_since
+    opened = stripe.open_invoices_of(chosen.id).value
+    return min(opened, default=chosen.current_period_start)
+
+
+def _distinct(*ids: str | None) -> list[str]:
+    return list(dict.fromkeys(each for each in ids if each))
