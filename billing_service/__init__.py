@@ -1,0 +1,48 @@
+"""The operations desk of a SaaS that bills through Stripe. `create_app` is the table of contents."""
+
+import os
+
+from flask import Flask
+from flask_jwt_extended import JWTManager
+
+from .settings import Settings
+
+__version__ = "0.1.0"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Wire the application; opens no connection. Raises UnsafeConfiguration or PlanFileError."""
+    from . import documents, errors, observability, runtime, tokens
+    from .blueprints import (
+        admin,
+        console,
+        documentation,
+        health,
+        openapi,
+        organizations,
+        stripe_webhooks,
+        wire,
+    )
+
+    settings = settings or Settings.from_env(os.environ)
+    app = Flask(__name__, static_folder=None)
+    app.json = wire.Json(app)
+    app.url_map.converters["org_id"] = wire.OrgIdConverter
+    app.config.update(openapi.CONFIGURATION | tokens.configuration(settings), MAX_CONTENT_LENGTH=1024 * 1024)
+    app.extensions["billing"] = runtime.build(settings)
+    documents.connect(settings.mongodb_uri)
+
+    jwt = JWTManager(app)
+    tokens.register(jwt, settings)
+    errors.register(app, documents.STORE_ERRORS, jwt)
+    observability.register(app)
+
+    api = openapi.Api(app)
+    api.register_blueprint(admin.blueprint)
+    api.register_blueprint(organizations.blueprint)
+    for blueprint in (stripe_webhooks, health, console, documentation):
+        app.register_blueprint(blueprint.blueprint)
+    return app
+
+
+__all__ = ["__version__", "create_app"]

@@ -1,0 +1,14 @@
+"""The admin toolkit: `/api/admin/billing`. Guard, audit and errors are the blueprint's, not each route's."""
+
+from ..guard import protect
+from ..wire import ApiBlueprint
+
+blueprint = ApiBlueprint(
+    "admin",
+    __name__,
+    url_prefix="/api/admin/billing",
+    description="Look at, repair and account for subscriptions",
+)
+protect(blueprint)
+
+from . import audit, customers  # noqa: E402, F401  (routes register themselves on the blueprint)

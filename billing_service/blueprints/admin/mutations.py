@@ -1,0 +1,83 @@
+"""How every admin mutation runs: dry run, note, Idempotency-Key, throttle, audit."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from bson import ObjectId
+from flask import g, request
+
+from ...errors import InvalidRequest, TooManyRequests
+from ...observability import log
+from ...operations import Asked, Outcome, Running, perform
+from ...runtime import runtime
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def mutate(
+    kind: str,
+    org_id: ObjectId,
+    query: dict[str, Any],
+    body: dict[str, Any],
+    *,
+    foretell: Callable[[], Outcome],
+    work: Callable[[Running], Outcome],
+) -> Any:
+    """Answer what would change, or do it once; `foretell` must not write."""
+    if query["dry_run"]:
+        return foretell().answer | {"dry_run": True}
+    throttle()
+    asked = Asked(
+        kind=kind,
+        target=str(org_id),
+        organization=org_id,
+        actor=g.identity.actor,
+        role=",".join(g.identity.roles),
+        route=f"{request.method} {request.url_rule}",
+        body={name: value for name, value in body.items() if name != "note"},
+        note=required_note(body),
+        idempotency_key=idempotency_key(),
+        request_id=g.request_id,
+    )
+    outcome, repeated = perform(asked, runtime.clock(), work)
+    log.info("admin_operation", action=kind, organization=str(org_id), actor=asked.actor, repeated=repeated)
+    return outcome.answer, outcome.status, {"Idempotency-Replayed": "true"} if repeated else {}
+
+
+def required_note(body: dict[str, Any]) -> str | None:
+    """The note; refused when REQUIRE_NOTE is set and there is none."""
+    note = body.get("note")
+    if runtime.settings.require_note and not note:
+        raise InvalidRequest("A note is required: say why.", errors={"note": ["is required here"]})
+    return note
+
+
+def idempotency_key() -> str | None:
+    """The Idempotency-Key header: up to 255 visible ASCII characters."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest(
+            "The Idempotency-Key header must be 1 to 255 visible ASCII characters.",
+            errors={"Idempotency-Key": ["is malformed"]},
+        )
+    return key
+
+
+def throttle() -> None:
+    """At most MUTATIONS_PER_MINUTE for an actor over all processes; without Redis nobody is held up."""
+    minute = int(runtime.clock().timestamp() // 60)
+    name = f"billing:mutations:{g.identity.actor}:{minute}"
+    try:
+        pipe = runtime.redis.quick().pipeline()
+        pipe.incr(name)
+        pipe.expire(name, 120)
+        count = pipe.execute()[0]
+    except Exception as error:  # a limit that cannot be counted must not stop a repair
+        log.warning("throttle_not_counted", error=type(error).__name__)
+        return
+    if count > runtime.settings.mutations_per_minute:
+        raise TooManyRequests(
+            f"More than {runtime.settings.mutations_per_minute} mutations in this minute.",
+            retry_after=60 - runtime.clock().timestamp() % 60,
+        )

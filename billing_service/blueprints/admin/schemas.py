@@ -1,0 +1,217 @@
+"""The shapes of the admin toolkit's customers, subscriptions and audit rows."""
+
+from marshmallow import fields, validate
+
+from ..wire import Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, text
+
+
+class OverrideSchema(Wire):
+    plan = fields.String()
+    note = fields.String(allow_none=True)
+    actor = fields.String(allow_none=True)
+    at = Instant(allow_none=True)
+    until = Instant(allow_none=True)
+
+
+class CandidateSchema(Wire):
+    stripe_subscription_id = fields.String()
+    stripe_customer_id = fields.String(allow_none=True)
+
+
+class SubscriptionSchema(Wire):
+    """The subscription object: every field of the stored row."""
+
+    org_id = OrgId(attribute="organization")
+    stripe_customer_id = fields.String(allow_none=True)
+    stripe_subscription_id = fields.String(allow_none=True)
+    stripe_created_at = Instant(allow_none=True)
+    status = fields.String(allow_none=True)
+    stripe_plan = fields.String(allow_none=True)
+    override = fields.Nested(OverrideSchema, allow_none=True)
+    suspended_at = Instant(allow_none=True)
+    plan = fields.String()
+    price_id = fields.String(allow_none=True)
+    quantity = fields.Integer(allow_none=True)
+    current_period_start = Instant(allow_none=True)
+    current_period_end = Instant(allow_none=True)
+    cancel_at_period_end = fields.Boolean(allow_none=True)
+    cancel_at = Instant(allow_none=True)
+    past_due_since = Instant(allow_none=True)
+    last_reset_at = Instant(allow_none=True)
+    customer_deleted_at = Instant(allow_none=True)
+    as_of = Instant(allow_none=True)
+    verify_at = Instant(allow_none=True)
+    candidates = fields.List(fields.Nested(CandidateSchema))
+    synced_at = Instant(allow_none=True)
+    synced_from = fields.String(allow_none=True)
+    version = fields.Integer()
+
+
+class OrganizationSchema(Wire):
+    id = OrgId()
+    name = fields.String(allow_none=True)
+    slug = fields.String(allow_none=True)
+    plan = fields.String(allow_none=True)
+    created_at = Instant(allow_none=True)
+
+
+class LiveCustomerSchema(Wire):
+    id = fields.String()
+    email = fields.String(allow_none=True)
+    name = fields.String(allow_none=True)
+    deleted = fields.Boolean()
+    delinquent = fields.Boolean(allow_none=True)
+    balance = fields.Integer(allow_none=True, metadata={"description": "minor units; negative: credit"})
+    currency = fields.String(allow_none=True)
+
+
+class LiveSubscriptionSchema(Wire):
+    id = fields.String()
+    customer = fields.String()
+    status = fields.String()
+    plan = fields.String(allow_none=True)
+    price_id = fields.String(allow_none=True)
+    quantity = fields.Integer(allow_none=True)
+    unit_amount = fields.Integer(allow_none=True)
+    currency = fields.String(allow_none=True)
+    interval = fields.String(allow_none=True)
+    created = Instant()
+    current_period_start = Instant(allow_none=True)
+    current_period_end = Instant(allow_none=True)
+    cancel_at_period_end = fields.Boolean()
+    cancel_at = Instant(allow_none=True)
+    canceled_at = Instant(allow_none=True)
+    ended_at = Instant(allow_none=True)
+    schedule = fields.String(allow_none=True)
+
+
+class PaymentSchema(Wire):
+    id = fields.String()
+    amount = fields.Integer()
+    amount_refunded = fields.Integer()
+    amount_refundable = fields.Integer()
+    currency = fields.String()
+    status = fields.String()
+    created = Instant()
+    disputed = fields.Boolean()
+    refunded = fields.Boolean()
+    failure_code = fields.String(allow_none=True)
+    failure_message = fields.String(allow_none=True)
+
+
+class LiveSchema(Wire):
+    customer = fields.Nested(LiveCustomerSchema, allow_none=True)
+    subscriptions = fields.List(fields.Nested(LiveSubscriptionSchema))
+    payments = fields.List(fields.Nested(PaymentSchema))
+
+
+class DifferenceSchema(Wire):
+    field = fields.String()
+    stored = fields.Raw(allow_none=True)
+    live = fields.Raw(allow_none=True)
+    severity = fields.String()
+
+
+class ActionSchema(Wire):
+    name = fields.String()
+    permission = fields.String()
+    allowed = fields.Boolean()
+    reason = fields.String(allow_none=True)
+
+
+class EventSchema(Wire):
+    event_id = fields.String()
+    type = fields.String()
+    created = Instant()
+    received_at = Instant()
+    state = fields.String()
+    outcome = fields.String(allow_none=True)
+    reason = fields.String(allow_none=True)
+    attempts = fields.Integer()
+
+
+class FindingSchema(Wire):
+    id = fields.String()
+    kind = fields.String()
+    severity = fields.String()
+    cause = fields.String()
+    state = fields.String()
+    stripe_subscription_ids = fields.List(fields.String())
+    live = fields.Raw()
+    first_seen_at = Instant()
+    last_seen_at = Instant()
+    times_seen = fields.Integer()
+
+
+class AdminActionSchema(Wire):
+    id = fields.String()
+    operation_id = fields.String(attribute="operation")
+    phase = fields.String()
+    at = Instant()
+    actor = fields.String()
+    role = fields.String(allow_none=True)
+    action = fields.String()
+    target = fields.String()
+    org_id = OrgId(attribute="organization", allow_none=True)
+    note = fields.String(allow_none=True)
+    request_id = fields.String(allow_none=True)
+    outcome = fields.String()
+    before = fields.Nested(SubscriptionSchema, allow_none=True)
+    after = fields.Nested(SubscriptionSchema, allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class CustomerSchema(Wire):
+    """Both truths of one organization, with the verdict and what can be done."""
+
+    organization = fields.Nested(OrganizationSchema)
+    stored = fields.Nested(SubscriptionSchema, allow_none=True)
+    live = fields.Nested(LiveSchema, allow_none=True)
+    differences = fields.List(fields.Nested(DifferenceSchema))
+    verdict = fields.String()
+    explanation = fields.String()
+    actions = fields.List(fields.Nested(ActionSchema))
+    recent_events = fields.List(fields.Nested(EventSchema))
+    open_findings = fields.List(fields.Nested(FindingSchema))
+    audit = fields.List(fields.Nested(AdminActionSchema))
+
+
+class ChangeSchema(Wire):
+    previous = fields.Nested(SubscriptionSchema, allow_none=True)
+    updated = fields.Nested(SubscriptionSchema)
+    changed = fields.List(fields.String())
+    dry_run = fields.Boolean()
+
+
+class SyncSchema(ChangeSchema):
+    status = fields.String(allow_none=True)
+    plan = fields.String()
+
+
+class LinkBody(NoteBody):
+    stripe_subscription_id = fields.String(required=True, validate=validate.Regexp(r"\Asub_[A-Za-z0-9_]{1,200}\Z"))
+
+
+class CancelBody(NoteBody):
+    mode = one_of(("now", "period_end"), load_default="now")
+    stripe_subscription_id = fields.String(validate=validate.Regexp(r"\Asub_[A-Za-z0-9_]{1,200}\Z"))
+    prorate = fields.Boolean(load_default=False)
+    invoice_now = fields.Boolean(load_default=False)
+
+
+class CancelSchema(ChangeSchema):
+    stripe_subscription_id = fields.String(allow_none=True)
+    stripe_status = fields.String(allow_none=True)
+    verified = fields.Boolean()
+
+
+class AuditQuery(PageQuery):
+    org_id = OrgId()
+    actor = text(most=200)
+    action = text(most=50)
+    after = Instant(data_key="from")
+    before = Instant(data_key="to")
+
+
+class AuditPage(Page):
+    items = fields.List(fields.Nested(AdminActionSchema))

@@ -1,0 +1,46 @@
+"""Lists newest first with an opaque cursor; the total is counted up to a cap."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+from mongoengine.queryset.visitor import Q
+
+from ..errors import InvalidRequest
+
+TOTAL_CAP = 10_000
+
+
+def page(queryset: Any, *, key: str, limit: int, cursor: str | None) -> dict[str, Any]:
+    """One page of `queryset` by the time field `key` and id, both descending."""
+    total = queryset.limit(TOTAL_CAP + 1).count(with_limit_and_skip=True)
+    wanted = queryset
+    if cursor:
+        at, last_id = _read(cursor)
+        wanted = queryset.filter(Q(**{f"{key}__lt": at}) | (Q(**{key: at}) & Q(id__lt=last_id)))
+    rows = list(wanted.order_by(f"-{key}", "-id").limit(limit + 1))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return {
+        "items": rows,
+        "total": min(total, TOTAL_CAP),
+        "total_is_capped": total > TOTAL_CAP,
+        "limit": limit,
+        "next_cursor": _write(getattr(rows[-1], key), rows[-1].pk) if more else None,
+    }
+
+
+def _write(at: datetime, last_id: ObjectId) -> str:
+    content = json.dumps([round(at.timestamp() * 1000), str(last_id)])
+    return base64.urlsafe_b64encode(content.encode()).decode()
+
+
+def _read(cursor: str) -> tuple[datetime, ObjectId]:
+    try:
+        milliseconds, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        at = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+        return at, ObjectId(last_id)
+    except Exception as error:  # whatever a forged cursor decodes to, it is not one of ours
+        raise InvalidRequest("The cursor is not one that this service gave.", errors={"cursor": ["unknown"]}) from error

@@ -1,0 +1,181 @@
+"""What every schema on the wire shares: camelCase names, times in UTC with `Z`, text without tricks."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+from flask.json.provider import DefaultJSONProvider
+from flask_smorest import Blueprint
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from webargs.flaskparser import FlaskParser
+from werkzeug.routing import UnicodeConverter
+
+from ..errors import BadRequest, UnsupportedMediaType
+
+# Control characters other than tab and newlines, and halves of surrogate pairs, which no store can hold.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def camel(name: str) -> str:
+    """snake_case as camelCase."""
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+class Wire(Schema):
+    """The base of all schemas: `org_id` in Python is `orgId` on the wire."""
+
+    def on_bind_field(self, field_name: str, field_obj: Any) -> None:
+        field_obj.data_key = field_obj.data_key or camel(field_name)
+
+
+class Instant(fields.Field):
+    """An aware time in UTC, as ISO 8601 with `Z`."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else iso(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            parsed = datetime.fromisoformat(value)
+        except (TypeError, ValueError) as error:
+            raise ValidationError("is not an ISO 8601 time") from error
+        if parsed.tzinfo is None:
+            raise ValidationError("lacks its offset; use Z for UTC")
+        try:
+            return parsed.astimezone(UTC)
+        except OverflowError as error:
+            raise ValidationError("is out of range") from error
+
+
+def iso(value: datetime) -> str:
+    """A time as ISO 8601 in UTC with `Z` and milliseconds."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class OrgId(fields.Field):
+    """An organization's id: 24 hexadecimal characters."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ObjectId:
+        return parse_org_id(value)
+
+
+def parse_org_id(value: Any) -> ObjectId:
+    """Read an organization id; raises ValidationError."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{24}", value):
+        raise ValidationError("must be 24 hexadecimal characters")
+    return ObjectId(value)
+
+
+def plain_text(value: str) -> None:
+    """Refuse control characters and broken Unicode."""
+    if _UNPRINTABLE.search(value):
+        raise ValidationError("contains control characters or broken Unicode")
+
+
+def text(*, most: int, least: int = 1, **kwargs: Any) -> fields.String:
+    """A string of bounded length without control characters."""
+    return fields.String(validate=[validate.Length(min=least, max=most), plain_text], **kwargs)
+
+
+def one_of(choices: Iterable[str], **kwargs: Any) -> fields.String:
+    """One of a fixed set of words."""
+    return fields.String(validate=validate.OneOf(list(choices)), **kwargs)
+
+
+class Json(DefaultJSONProvider):
+    """Flask's JSON with our times and ids."""
+
+    sort_keys = False
+
+    @staticmethod
+    def default(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return iso(value)
+        if isinstance(value, ObjectId):
+            return str(value)
+        return DefaultJSONProvider.default(value)
+
+
+
+class Parser(FlaskParser):
+    """Reads arguments strictly: a typo in a filter or a body of another type must not be a silent no-op."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": RAISE}
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        content = req.get_data(cache=True)
+        if not content:
+            return {}
+        if not req.is_json:
+            raise UnsupportedMediaType("Send the body as application/json.")
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(f"The body is not JSON that can be read: {str(error)[:200]}") from error
+        if not isinstance(body, dict):
+            raise BadRequest("The body must be a JSON object.")
+        return body
+
+
+class ApiBlueprint(Blueprint):
+    """A blueprint whose arguments are read strictly."""
+
+    ARGUMENTS_PARSER = Parser()
+
+
+class OrgIdConverter(UnicodeConverter):
+    """An organization id in a path; malformed ones reach the guard, which refuses them by name."""
+
+
+class Page(Wire):
+    """The envelope of every list."""
+
+    total = fields.Integer(metadata={"description": "counted up to 10,000"})
+    total_is_capped = fields.Boolean()
+    limit = fields.Integer()
+    next_cursor = fields.String(allow_none=True)
+
+
+class PageQuery(Wire):
+    """What every list takes."""
+
+    limit = fields.Integer(load_default=20, validate=validate.Range(min=1, max=100))
+    cursor = text(most=200)
+
+
+class DryRunQuery(Wire):
+    """What every mutation takes in its query."""
+
+    dry_run = fields.Boolean(load_default=False, metadata={"description": "write nothing, answer what would change"})
+
+
+class NoteBody(Wire):
+    """What every mutation takes in its body."""
+
+    note = text(most=1000, metadata={"description": "why; kept in the audit log"})
+
+
+__all__ = [
+    "ApiBlueprint",
+    "DryRunQuery",
+    "Instant",
+    "Json",
+    "NoteBody",
+    "OrgId",
+    "Page",
+    "PageQuery",
+    "Wire",
+    "camel",
+    "iso",
+    "one_of",
+    "parse_org_id",
+    "plain_text",
+    "text",
+]

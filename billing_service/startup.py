@@ -1,0 +1,87 @@
+"""What a process checks before it works, and how the web process becomes gunicorn."""
+
+import os
+import shutil
+import sys
+import tempfile
+from datetime import datetime
+
+from mongoengine.errors import NotUniqueError
+
+from .documents import STORE_ERRORS, ServiceState, default_write_concern, ping
+from .errors import BillingError, WrongAccount
+from .observability import log
+from .runtime import Runtime
+from .settings import Settings, UnsafeConfiguration
+from .stripe_gateway import StripeGateway
+
+
+def check(runtime: Runtime) -> None:
+    """Refuse a MongoDB without transactions and a key of another Stripe account; raises UnsafeConfiguration.
+
+    What cannot be reached now is only logged: the service must start while a part is away.
+    """
+    try:
+        hello = ping()
+    except STORE_ERRORS as error:
+        log.error("store_unavailable_at_start", error=type(error).__name__)
+        return
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise UnsafeConfiguration(["MONGODB_URI: this MongoDB has no transactions; make it a replica set"])
+    concern = default_write_concern()
+    if concern is not None and concern != "majority":
+        raise UnsafeConfiguration(
+            [
+                f"MONGODB_URI: the cluster's default write concern is {concern!r}; an answered webhook could be lost "
+                "with one node. Set it to majority (setDefaultRWConcern)"
+            ]
+        )
+    if not runtime.settings.stripe_secret_key:
+        return
+    try:
+        claim_account(runtime.stripe, runtime.clock())
+    except WrongAccount as refusal:
+        raise UnsafeConfiguration([f"STRIPE_SECRET_KEY: {refusal.detail}"]) from refusal
+    except BillingError as refusal:
+        log.error("stripe_not_checked_at_start", code=refusal.code, detail=refusal.detail)
+
+
+def claim_account(stripe: StripeGateway, now: datetime) -> str:
+    """Store the Stripe account's id at first start, compare it later; raises WrongAccount."""
+    account = stripe.account().value
+    try:
+        ServiceState(name="stripe_account", value=account, at=now).save(force_insert=True)
+    except NotUniqueError:
+        stored = ServiceState.objects(name="stripe_account").first().value
+        if stored != account:
+            raise WrongAccount(
+                f"this database belongs to Stripe account {stored}, the key is of {account}; take the right key or "
+                "another database"
+            ) from None
+    return account
+
+
+def exec_gunicorn(settings: Settings, host: str, port: int) -> None:
+    """Replace this process by gunicorn; worker processes share their metrics through a folder of their own."""
+    folder = tempfile.mkdtemp(prefix="billing-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    os.environ["BILLING_METRICS_FOLDER"] = folder
+    arguments = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "billing_service:create_app()",
+        "--config",
+        "python:billing_service.gunicorn_hooks",
+        f"--bind={host}:{port}",
+        f"--workers={settings.web_workers}",
+        f"--threads={settings.web_threads}",
+    ]
+    os.execv(sys.executable, arguments)  # noqa: S606  (no shell is wanted)
+
+
+def forget_metrics() -> None:
+    """Remove the metrics folder of a web process that ends."""
+    folder = os.environ.get("BILLING_METRICS_FOLDER")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,338 @@
+"""POST /api/admin/billing/cancel/{orgId}"""
+
+from datetime import timedelta
+
+import pytest
+from bson import ObjectId
+
+from billing_service import subscriptions
+from billing_service.documents import AdminAction, AdminOperation, Finding
+
+BASE = "/api/admin/billing/cancel/"
+RETRIEVE = {"method": "GET", "path": r"/v1/subscriptions/sub_"}
+ASK = {"method": "DELETE", "path": r"/v1/subscriptions/sub_"}
+SCHEDULE = {"method": "POST", "path": r"/v1/subscriptions/sub_"}
+
+
+def cancel(client, headers, org_id, query="", **body):
+    return client.post(f"{BASE}{org_id}{query}", headers=headers, json=body)
+
+
+def status_at_stripe(stripe, it):
+    return stripe.subscriptions.retrieve(it.subscription).status
+
+
+def test_it_works(client, admin, billed, stripe):
+    it = billed("pro")
+    answer = cancel(client, admin, it.org_id)
+    assert answer.status_code == 200
+    assert (answer.json["stripeStatus"], answer.json["verified"]) == ("canceled", True)
+    assert (answer.json["previous"]["plan"], answer.json["updated"]["plan"]) == ("pro", "free")
+    assert (it.row.status, it.row.plan, it.plan, it.row.synced_from) == ("canceled", "free", "free", "cancel")
+    assert status_at_stripe(stripe, it) == "canceled"
+
+
+def test_the_parameters_are_sent_explicitly(client, admin, billed, sandbox):
+    it = billed("pro")
+    cancel(client, admin, it.org_id)
+    sent = sandbox.call("GET", "/requests")["items"]
+    asked = next(each for each in sent if each["method"] == "DELETE")
+    assert {name: str(value).lower() for name, value in asked["params"].items()} == {
+        "prorate": "false",
+        "invoice_now": "false",
+    }
+
+
+def test_it_is_verified_by_a_retrieve_before_anything_is_written(client, admin, billed, sandbox):
+    it = billed("pro")
+    sandbox.clear_requests()
+    cancel(client, admin, it.org_id)
+    methods = [each["method"] for each in sandbox.call("GET", "/requests")["items"]]
+    assert "GET" in methods[methods.index("DELETE") + 1 :]
+
+
+def test_at_the_periods_end(client, admin, billed, stripe):
+    it = billed("pro")
+    answer = cancel(client, admin, it.org_id, mode="period_end")
+    assert answer.status_code == 200
+    assert (answer.json["stripeStatus"], answer.json["verified"]) == ("active", True)
+    assert (it.row.status, it.row.plan, it.row.cancel_at_period_end) == ("active", "pro", True)
+    assert stripe.subscriptions.retrieve(it.subscription).cancel_at_period_end is True
+
+
+@pytest.mark.parametrize("mode", ["now", "period_end"])
+def test_twice_is_once(client, admin, billed, mode, sandbox):
+    it = billed("pro")
+    cancel(client, admin, it.org_id, mode=mode)
+    sandbox.clear_requests()
+    again = cancel(client, admin, it.org_id, mode=mode)
+    assert (again.status_code, again.json["changed"], again.json["verified"]) == (200, [], True)
+    assert {each["method"] for each in sandbox.call("GET", "/requests")["items"]} == {"GET"}
+
+
+def test_it_needs_a_token(client, billed, frozen):
+    it = billed()
+    with frozen:
+        assert cancel(client, {}, it.org_id).status_code == 401
+
+
+def test_it_needs_the_permission(client, token, billed, stripe, frozen):
+    it = billed()
+    with frozen:
+        answer = cancel(client, token("support"), it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+    assert status_at_stripe(stripe, it) == "active"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"mode": "later"}, {"prorate": "perhaps"}, {"stripeSubscriptionId": "cus_1"}, {"dryRun": True}, {"mode": ["now"]}],
+)
+def test_it_rejects_bad_input(client, admin, billed, stripe, frozen, body):
+    it = billed()
+    with frozen:
+        answer = cancel(client, admin, it.org_id, **body)
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+    assert status_at_stripe(stripe, it) == "active"
+
+
+def test_it_reports_stripe_down(client, admin, billed, sandbox, frozen):
+    it = billed()
+    sandbox.arm("error", status=500, times=None)
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (502, "stripe_unavailable")
+
+
+def test_no_row_is_404(client, admin, organization):
+    assert cancel(client, admin, organization()).json["code"] == "subscription_not_found"
+    assert cancel(client, admin, ObjectId()).json["code"] == "organization_not_found"
+
+
+def test_refused_by_stripe_is_told_and_nothing_is_written(client, admin, billed, sandbox, stripe, frozen):
+    it = billed()
+    body = {"error": {"type": "invalid_request_error", "code": "subscription_odd", "message": "No, not this one."}}
+    sandbox.arm("error", status=400, body=body, **ASK)
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (422, "stripe_rejected")
+    assert "No, not this one." in answer.json["detail"]
+    assert status_at_stripe(stripe, it) == "active"
+
+
+@pytest.mark.parametrize("mode", ["now", "period_end"])
+@pytest.mark.parametrize("kind", ["timeout_after", "drop_after"])
+def test_a_timeout_after_the_effect_ends_in_success(client, admin, billed, sandbox, stripe, mode, kind):
+    it = billed()
+    more = {"seconds": 1.5} if kind == "timeout_after" else {}
+    sandbox.arm(kind, times=1, **(ASK if mode == "now" else SCHEDULE), **more)
+    answer = cancel(client, admin, it.org_id, mode=mode)
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+    wanted = ("canceled", "free") if mode == "now" else ("active", "pro")
+    assert (it.row.status, it.row.plan) == wanted
+
+
+def test_a_timeout_before_the_effect_is_not_believed(client, admin, billed, sandbox, stripe, frozen):
+    it = billed()
+    sandbox.arm("timeout_before", seconds=1.5, times=None, **ASK)
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (502, "cancel_unverified")
+    operation = AdminOperation.objects(kind="cancel").first()
+    assert (operation.state, operation.parameters["stripe_target_id"]) == ("unknown", it.subscription)
+    assert operation.next_check_at is not None
+    outcome = AdminAction.objects(organization=it.org_id, phase="outcome").first()
+    assert outcome.outcome == "unknown"
+
+
+def test_a_retrieve_that_fails_once_is_repeated(client, admin, billed, sandbox):
+    it = billed()
+    sandbox.arm("error", status=500, times=2, after=1, **RETRIEVE)
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+
+
+def unverified(client, admin, it, sandbox, **headers):
+    """Cancel with every look at the result failing; Stripe carries it out all the same."""
+    fault = sandbox.arm("error", status=500, times=None, after=1, **RETRIEVE)
+    answer = client.post(f"{BASE}{it.org_id}", headers=admin | headers, json={})
+    assert (answer.status_code, answer.json["code"]) == (502, "cancel_unverified")
+    sandbox.disarm(fault["id"])
+    return answer
+
+
+def test_a_retrieve_that_always_fails_leaves_the_row_alone(client, admin, billed, sandbox, frozen, stripe):
+    it = billed()
+    with frozen:
+        answer = unverified(client, admin, it, sandbox)
+    assert it.subscription in answer.json["detail"]
+    assert status_at_stripe(stripe, it) == "canceled"
+
+
+def look_again(runtime, minutes):
+    now = runtime.clock() + timedelta(minutes=minutes)
+    return subscriptions.follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, now=now)
+
+
+def test_the_follow_up_writes_when_it_sees_it(client, admin, billed, sandbox, runtime):
+    it = billed()
+    unverified(client, admin, it, sandbox)
+    runtime.stripe.circuit.succeeded()
+    sandbox.clear_requests()
+    assert look_again(runtime, 2) == 1
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+    assert AdminOperation.objects(kind="cancel").first().state == "done"
+    assert AdminAction.objects(organization=it.org_id).order_by("-id").first().outcome == "succeeded"
+    assert {each["method"] for each in sandbox.call("GET", "/requests")["items"]} == {"GET"}
+    assert look_again(runtime, 3) == 0
+
+
+def test_the_follow_up_gives_up_with_a_finding(client, admin, billed, sandbox, runtime, stripe):
+    it = billed()
+    sandbox.arm("timeout_before", seconds=1.5, times=None, **ASK)
+    assert cancel(client, admin, it.org_id).status_code == 502
+    sandbox.disarm()
+    runtime.stripe.circuit.succeeded()
+    assert look_again(runtime, 2) == 0
+    assert look_again(runtime, 26 * 60) == 1
+    finding = Finding.objects(kind="cancel_unverified", organization=it.org_id).first()
+    assert finding.stripe_subscription_ids == [it.subscription]
+    assert (it.row.status, status_at_stripe(stripe, it)) == ("active", "active")
+
+
+def test_the_same_key_resumes_an_unverified_cancel(client, admin, billed, sandbox, runtime):
+    it = billed()
+    headers = admin | {"Idempotency-Key": "cancel-1"}
+    unverified(client, admin, it, sandbox, **{"Idempotency-Key": "cancel-1"})
+    runtime.stripe.circuit.succeeded()
+    answer = client.post(f"{BASE}{it.org_id}", headers=headers, json={})
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+    assert it.row.status == "canceled"
+    assert AdminOperation.objects(kind="cancel").count() == 1
+
+
+def test_already_canceled_at_stripe_converges(client, admin, billed, stripe):
+    it = billed()
+    stripe.subscriptions.cancel(it.subscription)
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["verified"], answer.json["stripeStatus"]) == (200, True, "canceled")
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+
+
+def test_a_deleted_customer_converges(client, admin, billed, stripe):
+    it = billed()
+    stripe.customers.delete(it.customer)
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+
+
+def test_a_subscription_proven_gone_converges(client, admin, billed, sandbox):
+    it = billed()
+    sandbox.remove(it.subscription)
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+
+
+def test_an_unknown_named_subscription_with_a_customer_in_sight_is_gone(client, admin, billed, stripe):
+    it = billed()
+    answer = cancel(client, admin, it.org_id, stripeSubscriptionId="sub_unknown")
+    assert answer.status_code == 200
+    assert status_at_stripe(stripe, it) == "active"
+    assert it.row.status == "active"
+
+
+def test_a_key_of_another_account_proves_nothing(client, admin, billed, sandbox, frozen):
+    it = billed()
+    missing = {"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such object"}}
+    sandbox.arm("error", status=404, body=missing, times=None)
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (409, "missing_unproven")
+
+
+def test_two_live_ones_are_refused_with_the_list(client, admin, billed, subscribe, stripe, frozen):
+    it = billed("pro")
+    second = subscribe(it.customer, "starter")
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (409, "several_live_subscriptions")
+    assert {each["id"] for each in answer.json["subscriptions"]} == {it.subscription, second}
+    assert status_at_stripe(stripe, it) == "active"
+
+
+def test_the_named_one_of_two_is_cancelled_and_the_row_decided_anew(client, admin, billed, subscribe, sandbox, stripe):
+    it = billed("starter")
+    sandbox.advance(60)
+    second = subscribe(it.customer, "business")
+    answer = cancel(client, admin, it.org_id, stripeSubscriptionId=it.subscription)
+    assert (answer.status_code, answer.json["stripeStatus"]) == (200, "canceled")
+    assert (it.row.stripe_subscription_id, it.row.plan, it.plan) == (second, "business", "business")
+    assert status_at_stripe(stripe, it) == "canceled"
+    assert stripe.subscriptions.retrieve(second).status == "active"
+
+
+def test_one_that_is_not_the_rows_can_be_cancelled(client, admin, billed, subscribe, sandbox, stripe):
+    it = billed("starter")
+    sandbox.advance(60)
+    second = subscribe(it.customer, "business")
+    answer = cancel(client, admin, it.org_id, stripeSubscriptionId=second)
+    assert answer.status_code == 200
+    assert stripe.subscriptions.retrieve(second).status == "canceled"
+    assert (it.row.stripe_subscription_id, it.row.plan, it.row.candidates) == (it.subscription, "starter", [])
+
+
+def test_a_lagging_list_does_not_bring_the_cancelled_one_back(client, admin, billed, sandbox):
+    it = billed("pro")
+    sandbox.arm("lag", seconds=30, times=None, method="GET", path=r"/v1/subscriptions$")
+    answer = cancel(client, admin, it.org_id)
+    assert answer.status_code == 200
+    assert (it.row.status, it.row.plan, it.row.candidates) == ("canceled", "free", [])
+
+
+def test_a_subscription_of_somebody_else_is_refused(client, admin, billed, stripe, frozen):
+    it, other = billed(), billed()
+    with frozen:
+        answer = cancel(client, admin, it.org_id, stripeSubscriptionId=other.subscription)
+    assert (answer.status_code, answer.json["code"]) == (409, "customer_shared")
+    assert status_at_stripe(stripe, other) == "active"
+
+
+def test_one_that_nothing_ties_to_the_organization_is_refused(client, admin, billed, stripe, subscribe, frozen):
+    it = billed()
+    loose = subscribe(stripe.customers.create({}).id)
+    with frozen:
+        answer = cancel(client, admin, it.org_id, stripeSubscriptionId=loose)
+    assert (answer.status_code, answer.json["code"]) == (409, "organization_conflict")
+    assert stripe.subscriptions.retrieve(loose).status == "active"
+
+
+def test_one_managed_by_a_schedule_is_refused(client, admin, billed, stripe, frozen):
+    it = billed()
+    stripe.subscription_schedules.create({"from_subscription": it.subscription})
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (409, "managed_by_schedule")
+    assert answer.json["schedule"].startswith("sub_sched_")
+    assert status_at_stripe(stripe, it) == "active"
+
+
+def test_an_unpaid_one_is_cancelled_too(client, admin, billed, sandbox, stripe):
+    it = billed()
+    sandbox.patch(it.subscription, {"status": "unpaid"})
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["stripeStatus"]) == (200, "canceled")
+    assert status_at_stripe(stripe, it) == "canceled"
+
+
+@pytest.mark.parametrize("mode", ["now", "period_end"])
+def test_a_dry_run_changes_nothing_anywhere(client, admin, billed, stripe, frozen, sandbox, mode):
+    it = billed("pro")
+    sandbox.clear_requests()
+    with frozen:
+        answer = cancel(client, admin, it.org_id, "?dryRun=true", mode=mode)
+    assert (answer.status_code, answer.json["dryRun"], answer.json["verified"]) == (200, True, False)
+    assert answer.json["updated"]["plan"] == ("free" if mode == "now" else "pro")
+    assert {each["method"] for each in sandbox.call("GET", "/requests")["items"]} == {"GET"}
+    assert AdminAction.objects.count() == 0
