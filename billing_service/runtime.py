@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 import redis
 from flask import current_app
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.local import LocalProxy
 
 from .plans import Plans
@@ -34,8 +36,10 @@ class RedisDoor:
         with self._lock:
             if key not in self._clients:
                 timeout = 0.2 if quick else 5.0
+                # redis-py retries by itself, which would make a multiple of the timeout.
+                retry = Retry(NoBackoff(), 0 if quick else 1)
                 self._clients[key] = redis.Redis.from_url(
-                    self.url, socket_timeout=timeout, socket_connect_timeout=timeout
+                    self.url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
                 )
             return self._clients[key]
 

@@ -96,6 +96,8 @@ class Settings:
         values.setdefault("redis_url", "")
         settings = cls(**values)
         problems += [problem for check in CHECKS for problem in check(settings)]
+        if given.get("STRIPE_LOG"):
+            problems.append("STRIPE_LOG: the SDK would print whole answers, personal data included; unset it")
         if problems:
             raise UnsafeConfiguration(problems)
         return settings

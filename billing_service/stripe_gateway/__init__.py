@@ -1,0 +1,22 @@
+"""The one door to Stripe: nothing outside this package imports its SDK or knows its exceptions.
+
+`StripeGateway` calls (client), each call is a few attempts (attempts) under a budget (budget, bucket) and a
+circuit (circuit), over one HTTP client (transport); failures become the service's own (translation) and
+answers small values (shapes). `verify_webhook` checks what Stripe sends (signatures).
+"""
+
+from .client import API_VERSION, StripeGateway
+from .shapes import LiveCharge, LiveCustomer, LiveItem, LiveSubscription, Read
+from .signatures import VerifiedEvent, verify_webhook
+
+__all__ = [
+    "API_VERSION",
+    "LiveCharge",
+    "LiveCustomer",
+    "LiveItem",
+    "LiveSubscription",
+    "Read",
+    "StripeGateway",
+    "VerifiedEvent",
+    "verify_webhook",
+]

@@ -1,0 +1,251 @@
+"""The calls that the service makes to Stripe, each answered with a small frozen value and its age."""
+
+import contextlib
+import contextvars
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import stripe
+
+from ..errors import StripeNotConfigured, StripeRejected
+from . import shapes
+from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call
+from .budget import Budget, Redis
+from .circuit import Circuit
+from .shapes import LiveCharge, LiveCustomer, LiveSubscription, Read
+from .translation import malformed
+from .transport import Transport
+
+# The version that the SDK was generated for; what an account's dashboard says does not reach us.
+API_VERSION = stripe.api_version
+PAGE = 100
+PAGES = 10
+
+# What reading a value of another kind raises, too large a time included.
+UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_background: contextvars.ContextVar[bool] = contextvars.ContextVar("stripe_background", default=False)
+
+Value = TypeVar("Value")
+
+
+class StripeGateway:
+    """The one door to Stripe. Opens nothing until its first call; safe for threads and across forks.
+
+    Timeouts are seconds, `requests_per_second` is of the whole installation, `redis` (a client or what gives
+    one) holds the budget that all processes share. Every call may raise StripeNotConfigured,
+    StripeMisconfigured, StripeRateLimited, StripeCircuitOpen and StripeUnavailable (its `effect_possible`
+    says whether Stripe may have carried the call out all the same).
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        api_base: str,
+        requests_per_second: float,
+        connect_timeout: float,
+        read_timeout: float,
+        redis: Redis | Callable[[], Redis] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._api_key = api_key
+        self._api_base = api_base.rstrip("/")
+        self._rate = requests_per_second
+        self._timeouts = (connect_timeout, read_timeout)
+        self._redis = redis
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._process: tuple[int, Attempts] | None = None
+
+    @contextlib.contextmanager
+    def background(self) -> Iterator[None]:
+        """Calls inside are of the background class: they wait longer and give way to interactive ones.
+
+        Holds for this thread only: a thread started inside has to say so itself.
+        """
+        token = _background.set(True)
+        try:
+            yield
+        finally:
+            _background.reset(token)
+
+    @property
+    def circuit(self) -> Circuit:
+        return self._attempts.circuit
+
+    @property
+    def budget(self) -> Budget:
+        return self._attempts.budget
+
+    def account(self) -> Read[str]:
+        """The id of the account that the key belongs to."""
+        answer = self._get("account", "/v1/account")
+        return self._value(answer, lambda raw: str(raw["id"]), "account")
+
+    def customer(self, customer_id: str) -> Read[LiveCustomer]:
+        """A customer, deleted ones too; raises StripeMissing."""
+        answer = self._get("customer", _path("customers", customer_id))
+        return self._value(answer, shapes.customer, "customer")
+
+    def subscription(self, subscription_id: str) -> Read[LiveSubscription]:
+        """A subscription in any status; raises StripeMissing."""
+        answer = self._get("subscription", _path("subscriptions", subscription_id))
+        return self._value(answer, shapes.subscription, "subscription")
+
+    def subscriptions_of(self, customer_id: str) -> Read[tuple[LiveSubscription, ...]]:
+        """All subscriptions of a customer, ended ones too, newest first; raises StripeMissing.
+
+        `as_of` is the first page's. More than 1000 are refused (StripeRejected): which of them is the
+        organization's could not be judged from a part.
+        """
+        params: dict[str, Any] = {"customer": customer_id, "status": "all", "limit": PAGE}
+        found: list[LiveSubscription] = []
+        first: Answer | None = None
+        for _ in range(PAGES):
+            answer = self._get("subscriptions_of", "/v1/subscriptions", params)
+            first = first or answer
+            page = self._listed(answer, shapes.subscription, "subscription").value
+            found += page
+            if not answer.body.get("has_more"):
+                return Read(tuple(found), first.as_of, first.request_id)
+            if not page:
+                raise malformed("an empty page says that more follow", writes=False, request_id=answer.request_id)
+            params = params | {"starting_after": found[-1].id}
+        raise StripeRejected(f"The customer {customer_id} has more than {PAGE * PAGES} subscriptions.")
+
+    def charges_of(self, customer_id: str, limit: int = 10) -> Read[tuple[LiveCharge, ...]]:
+        """The customer's newest charges; raises StripeMissing."""
+        answer = self._get("charges_of", "/v1/charges", {"customer": customer_id, "limit": limit})
+        return self._listed(answer, shapes.charge, "charge")
+
+    def customers_by_email(self, email: str, limit: int = 10) -> Read[tuple[LiveCustomer, ...]]:
+        """Customers with exactly this e-mail address (case counts), newest first."""
+        answer = self._get("customers_by_email", "/v1/customers", {"email": email, "limit": limit})
+        return self._listed(answer, shapes.customer, "customer")
+
+    def invoice(self, invoice_id: str) -> Read[dict[str, Any]]:
+        """An invoice as Stripe's JSON; raises StripeMissing."""
+        answer = self._get("invoice", _path("invoices", invoice_id))
+        return self._value(answer, dict, "invoice")
+
+    def open_invoices_of(self, subscription_id: str) -> Read[tuple[datetime, ...]]:
+        """When each open (finalized, unpaid) invoice of a subscription was created, newest first."""
+        params = {"subscription": subscription_id, "status": "open", "limit": PAGE}
+        answer = self._get("open_invoices_of", "/v1/invoices", params)
+        return self._listed(answer, lambda raw: datetime.fromtimestamp(raw["created"], UTC), "invoice")
+
+    def event(self, event_id: str) -> Read[dict[str, Any]]:
+        """An event as Stripe's JSON, for 30 days after its creation; raises StripeMissing."""
+        answer = self._get("event", _path("events", event_id))
+        return self._value(answer, dict, "event")
+
+    def events(
+        self,
+        *,
+        created_gte: int | None,
+        created_lte: int | None = None,
+        types: Sequence[str] | None = None,
+        starting_after: str | None = None,
+        limit: int = PAGE,
+    ) -> Read[dict[str, Any]]:
+        """One page `{"data": [event, …], "has_more": bool}`, newest first.
+
+        Bounds are Unix seconds, inclusive. Stripe takes at most 20 `types`; `*` stands for the rest of a name.
+        """
+        created = {"gte": created_gte, "lte": created_lte}
+        params = {
+            "created": {name: bound for name, bound in created.items() if bound is not None},
+            "types": list(types or ()),
+            "starting_after": starting_after,
+            "limit": limit,
+        }
+        answer = self._get("events", "/v1/events", {name: value for name, value in params.items() if value})
+        listed = self._listed(answer, dict, "event")
+        page = {"data": list(listed.value), "has_more": bool(answer.body.get("has_more"))}
+        return Read(page, answer.as_of, answer.request_id)
+
+    def webhook_endpoints(self) -> Read[tuple[dict[str, Any], ...]]:
+        """The account's webhook endpoints as Stripe's JSON, at most 100 (Stripe allows 16)."""
+        answer = self._get("webhook_endpoints", "/v1/webhook_endpoints", {"limit": PAGE})
+        return self._listed(answer, dict, "webhook_endpoint")
+
+    def cancel_now(self, subscription_id: str, *, prorate: bool, invoice_now: bool) -> Read[LiveSubscription]:
+        """Cancel at once. StripeMissing may mean that it is canceled already: only a retrieve tells."""
+        params = {"prorate": prorate, "invoice_now": invoice_now}
+        call = Call("cancel_now", "delete", _path("subscriptions", subscription_id), params)
+        return self._value(self._carry_out(call), shapes.subscription, "subscription", writes=True)
+
+    def cancel_at_period_end(self, subscription_id: str, *, idempotency_key: str) -> Read[LiveSubscription]:
+        """Let the subscription end with its period.
+
+        The same key within 24 h gives Stripe's first answer again; its `as_of` is then 1970: look for what is.
+        """
+        params = {"cancel_at_period_end": True}
+        path = _path("subscriptions", subscription_id)
+        call = Call("cancel_at_period_end", "post", path, params, idempotency_key)
+        return self._value(self._carry_out(call), shapes.subscription, "subscription", writes=True)
+
+    def _get(self, operation: str, path: str, params: Mapping[str, Any] | None = None) -> Answer:
+        return self._carry_out(Call(operation, "get", path, params or {}))
+
+    def _carry_out(self, call: Call) -> Answer:
+        if not self._api_key:
+            raise StripeNotConfigured("No Stripe key is configured: set STRIPE_SECRET_KEY.")
+        return self._attempts.carry_out(call, background=_background.get())
+
+    @property
+    def _attempts(self) -> Attempts:
+        # What belongs to a process (connections, locks, counts) is made anew in a child. Two threads that do it
+        # at the same time only lose a count; a lock here could be held by another thread at the fork.
+        process = self._process
+        if process is None or process[0] != os.getpid():
+            process = self._process = (os.getpid(), self._open())
+        return process[1]
+
+    def _open(self) -> Attempts:
+        client = stripe.StripeClient(
+            self._api_key or "none",
+            stripe_version=API_VERSION,
+            base_addresses={"api": self._api_base},
+            # Retries are ours: the SDK's know no total time, no budget and no circuit.
+            max_network_retries=0,
+            http_client=Transport(*self._timeouts),
+        )
+        budget = Budget(self._rate, self._redis, monotonic=self._monotonic, sleep=self._sleep)
+        # A timeout is never waited for twice, however short it is set.
+        patience = min(PATIENCE_SECONDS, self._timeouts[1] / 2)
+        circuit = Circuit(self._monotonic)
+        return Attempts(client, circuit, budget, patience=patience, monotonic=self._monotonic, sleep=self._sleep)
+
+    def _value(self, answer: Answer, read: Callable[[dict], Value], kind: str, *, writes: bool = False) -> Read[Value]:
+        return Read(_shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id)
+
+    def _listed(self, answer: Answer, read: Callable[[dict], Value], kind: str) -> Read[tuple[Value, ...]]:
+        data = answer.body.get("data")
+        if not isinstance(data, list):
+            raise malformed(f"it is no list of {kind}s", writes=False, request_id=answer.request_id)
+        values = tuple(_shaped(each, read, kind, answer, False) for each in data)
+        return Read(values, answer.as_of, answer.request_id)
+
+
+def _path(collection: str, object_id: str) -> str:
+    # An empty id would list the collection, ".." would name another one.
+    if not _ID.fullmatch(object_id):
+        raise StripeRejected("This is not the id of a Stripe object.", param="id")
+    return f"/v1/{collection}/{object_id}"
+
+
+def _shaped(raw: Any, read: Callable[[dict], Value], kind: str, answer: Answer, writes: bool) -> Value:
+    try:
+        if raw["object"] != kind:
+            raise ValueError(raw["object"])
+        return read(raw)
+    except UNREADABLE as error:
+        raise malformed(f"it is no {kind}", writes=writes, request_id=answer.request_id) from error

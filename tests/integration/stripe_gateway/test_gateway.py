@@ -1,0 +1,201 @@
+"""Every call of the gateway against the sandbox: what it gives, and that it is a request Stripe knows."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing_service import errors
+from tests.sandbox import openapi
+
+PRICE = (
+    "/prices",
+    "currency=usd&unit_amount=1500&recurring[interval]=month&product_data[name]=Pro&metadata[planId]=pro",
+)
+
+
+@pytest.fixture
+def price(sandbox):
+    return sandbox.api("POST", *PRICE)["id"]
+
+
+@pytest.fixture
+def customer(sandbox):
+    customer = sandbox.api("POST", "/customers", "email=ada@example.org&name=Ada&metadata[organizationId]=" + "a" * 24)
+    sandbox.control("POST", f"/customers/{customer['id']}/payment", {"outcome": "succeed"})
+    return customer["id"]
+
+
+@pytest.fixture
+def subscription(sandbox, customer, price):
+    return sandbox.api("POST", "/subscriptions", f"customer={customer}&items[0][price]={price}")["id"]
+
+
+def is_recent(as_of):
+    return timedelta(0) <= datetime.now(UTC) - as_of < timedelta(seconds=5)
+
+
+def test_the_account(gateway):
+    read = gateway.account()
+    assert read.value == "acct_sandbox"
+    assert is_recent(read.as_of)
+    assert read.request_id.startswith("req_")
+
+
+def test_a_customer(gateway, sandbox, customer):
+    live = gateway.customer(customer).value
+    assert (live.id, live.email, live.name, live.deleted) == (customer, "ada@example.org", "Ada", False)
+    assert live.metadata == {"organizationId": "a" * 24}
+    sandbox.api("DELETE", f"/customers/{customer}")
+    assert gateway.customer(customer).value.deleted is True
+
+
+def test_a_subscription(gateway, customer, subscription, price):
+    live = gateway.subscription(subscription).value
+    assert (live.id, live.customer, live.status) == (subscription, customer, "active")
+    (item,) = live.items
+    assert (item.price_id, item.unit_amount, item.price_metadata) == (price, 1500, {"planId": "pro"})
+    assert live.current_period_end > live.current_period_start >= live.created
+
+
+@pytest.mark.parametrize("call", ["customer", "subscription", "invoice", "event"])
+def test_what_stripe_does_not_know_is_missing(gateway, call):
+    with pytest.raises(errors.StripeMissing) as refused:
+        getattr(gateway, call)("evt_nobody")
+    assert refused.value.facts["stripeCode"] == "resource_missing"
+    assert refused.value.facts["stripeRequestId"].startswith("req_")
+
+
+@pytest.mark.parametrize("call", ["customer", "subscription", "invoice", "event"])
+@pytest.mark.parametrize("object_id", ["", "..", "a/b", "sub_1?expand[]=x", "sub_1\n", "ü", "x" * 300])
+def test_what_is_no_id_is_not_sent(gateway, sandbox, call, object_id):
+    sandbox.forget_requests()
+    with pytest.raises(errors.StripeRejected):
+        getattr(gateway, call)(object_id)
+    assert sandbox.requests() == []
+
+
+def test_all_subscriptions_of_a_customer(gateway, sandbox, customer, price, subscription):
+    form = f"customer={customer}&items[0][price]={price}"
+    newest = sandbox.api("POST", "/subscriptions", form)["id"]
+    sandbox.api("DELETE", f"/subscriptions/{subscription}")
+    found = gateway.subscriptions_of(customer).value
+    assert [(live.id, live.status) for live in found] == [(newest, "active"), (subscription, "canceled")]
+    with pytest.raises(errors.StripeMissing) as refused:
+        gateway.subscriptions_of("cus_nobody")
+    assert refused.value.facts["param"] == "customer"
+
+
+def test_more_subscriptions_than_a_page(gateway, sandbox, customer, price):
+    form = f"customer={customer}&items[0][price]={price}"
+    made = [sandbox.api("POST", "/subscriptions", form)["id"] for _ in range(103)]
+    sandbox.forget_requests()
+    read = gateway.subscriptions_of(customer)
+    assert sorted(live.id for live in read.value) == sorted(made)
+    assert len(sandbox.requests()) == 2
+    assert is_recent(read.as_of)
+
+
+def test_charges_and_invoice(gateway, customer, subscription):
+    (charge,) = gateway.charges_of(customer).value
+    assert (charge.amount, charge.amount_refundable, charge.customer) == (1500, 1500, customer)
+    invoice = gateway.invoice(gateway.subscription(subscription).value.latest_invoice).value
+    assert invoice["status"] == "paid"
+
+
+def test_customers_by_email(gateway, customer):
+    assert [live.id for live in gateway.customers_by_email("ada@example.org").value] == [customer]
+    assert gateway.customers_by_email("nobody@example.org").value == ()
+
+
+def test_events(gateway, subscription):
+    page = gateway.events(created_gte=0).value
+    assert page["has_more"] is False
+    assert len(page["data"]) > 2
+    event = page["data"][-1]
+    assert gateway.event(event["id"]).value == event
+    types = ["customer.subscription.created", "invoice.paid"]
+    some = gateway.events(created_gte=event["created"], created_lte=event["created"] + 60, types=types, limit=1).value
+    rest = gateway.events(created_gte=None, types=types, starting_after=some["data"][0]["id"]).value
+    assert some["has_more"] is True
+    assert rest["has_more"] is False
+    assert {each["type"] for each in some["data"] + rest["data"]} == set(types)
+
+
+def test_webhook_endpoints(gateway, sandbox):
+    form = "url=https://example.org/hook&enabled_events[0]=invoice.paid"
+    sandbox.api("POST", "/webhook_endpoints", form)
+    (endpoint,) = gateway.webhook_endpoints().value
+    assert endpoint["enabled_events"] == ["invoice.paid"]
+
+
+def test_cancel_now(gateway, sandbox, subscription):
+    sandbox.forget_requests()
+    live = gateway.cancel_now(subscription, prorate=False, invoice_now=False).value
+    assert live.status == "canceled"
+    (sent,) = sandbox.requests()
+    assert (sent["method"], sent["query"]) == ("DELETE", "prorate=false&invoice_now=false")
+    with pytest.raises(errors.StripeMissing):
+        gateway.cancel_now(subscription, prorate=False, invoice_now=False)
+
+
+def test_cancel_at_period_end(gateway, sandbox, subscription):
+    sandbox.forget_requests()
+    first = gateway.cancel_at_period_end(subscription, idempotency_key="cancel_1")
+    again = gateway.cancel_at_period_end(subscription, idempotency_key="cancel_1")
+    assert first.value == again.value
+    assert first.value.cancel_at_period_end is True
+    assert first.value.status == "active"
+    sent = sandbox.requests()
+    assert [(each["idempotency_key"], each["replayed"]) for each in sent] == [
+        ("cancel_1", False),
+        ("cancel_1", True),
+    ]
+    assert is_recent(first.as_of)
+    assert again.as_of.year == 1970
+
+
+def test_a_key_with_other_parameters_is_a_conflict(gateway, sandbox, customer, price, subscription):
+    other = sandbox.api("POST", "/subscriptions", f"customer={customer}&items[0][price]={price}")["id"]
+    gateway.cancel_at_period_end(subscription, idempotency_key="cancel_1")
+    with pytest.raises(errors.StripeIdempotencyConflict) as refused:
+        gateway.cancel_at_period_end(other, idempotency_key="cancel_1")
+    assert refused.value.effect_possible is True
+
+
+def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subscription):
+    sandbox.forget_requests()
+    gateway.account()
+    gateway.customer(customer)
+    gateway.subscription(subscription)
+    gateway.subscriptions_of(customer)
+    gateway.charges_of(customer)
+    gateway.invoice(gateway.subscription(subscription).value.latest_invoice)
+    gateway.open_invoices_of(subscription)
+    gateway.customers_by_email("ada@example.org")
+    event = gateway.events(created_gte=1, created_lte=2**31, types=["invoice.paid"]).value["data"][0]
+    gateway.event(event["id"])
+    gateway.events(created_gte=None, starting_after=event["id"], limit=5)
+    gateway.webhook_endpoints()
+    gateway.cancel_at_period_end(subscription, idempotency_key="k")
+    gateway.cancel_now(subscription, prorate=True, invoice_now=True)
+    sent = sandbox.requests()
+    assert len(sent) == 15
+    assert [(each["path"], openapi.logged_request_problems(each)) for each in sent] == [
+        (each["path"], []) for each in sent
+    ]
+    assert {each["version"] for each in sent} == {"2026-10-28.endive"}
+
+
+def test_a_key_that_may_not_read_is_named(open_gateway, sandbox, customer):
+    key = sandbox.control("POST", "/keys", {"permissions": {"customer": "none", "subscription": "read"}})["key"]
+    with pytest.raises(errors.StripeMisconfigured) as refused:
+        open_gateway(sandbox.url, api_key=key).customer(customer)
+    assert "customer" in refused.value.detail
+    assert key not in str(refused.value.problem())
+
+
+def test_a_wrong_key_is_named_and_not_shown(open_gateway, sandbox):
+    with pytest.raises(errors.StripeMisconfigured) as refused:
+        open_gateway(sandbox.url, api_key="sk_test_wrongwrongwrong").account()
+    assert "STRIPE_SECRET_KEY" in refused.value.detail
+    assert "wrong" not in str(refused.value.problem()).replace("it is wrong", "")
