@@ -63,13 +63,15 @@ def environment(servers: Servers) -> dict[str, str]:
         "STRIPE_READ_TIMEOUT": "1.0",
         "STRIPE_CONNECT_TIMEOUT": "0.5",
         "CANCEL_VERIFY_SECONDS": "1.5",
-        "JWT_SECRET_KEY": "the key of the tests, thirty-two bytes or more",
+        "JWT_SECRET_KEY": "the key of the tests, sixty-four bytes or more, which is enough for any HMAC",
     }
 
 
 @pytest.fixture(scope="session")
-def wired(environment: dict[str, str]) -> Any:
+def wired(environment: dict[str, str]) -> Iterator[Any]:
     """The application, made once for this worker, with its indexes."""
+    import mongoengine
+
     from billing_service import create_app, observability
     from billing_service.documents import DOCUMENTS, ensure_indexes
     from billing_service.settings import Settings
@@ -78,7 +80,8 @@ def wired(environment: dict[str, str]) -> Any:
     app = create_app(Settings.from_env(environment))
     app.testing = False  # errors are answered as in production
     ensure_indexes(DOCUMENTS)
-    return app
+    yield app
+    mongoengine.disconnect_all()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from marshmallow import fields
 
 from ..documents import Organization
 from ..errors import Conflict
+from ..jobs import wakeups
 from ..runtime import runtime
 from ..webhooks import wake_organization
 from .admin.schemas import OrganizationSchema
@@ -44,5 +45,7 @@ def put_organization(query: dict, body: dict, org_id: ObjectId) -> dict[str, Any
     if organization is None:
         raise Conflict("The organization was removed while it was written. Try again.")
     woken = wake_organization(org_id)
+    if woken:
+        wakeups.wake()
     names = ("id", "name", "slug", "plan", "created_at")
     return {name: getattr(organization, name) for name in names} | {"woken_events": woken}

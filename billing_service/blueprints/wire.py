@@ -84,6 +84,18 @@ def text(*, most: int, least: int = 1, **kwargs: Any) -> fields.String:
     return fields.String(validate=[validate.Length(min=least, max=most), plain_text], **kwargs)
 
 
+def stripe_id(*prefixes: str, **kwargs: Any) -> fields.String:
+    """The id of a Stripe object, such as `sub_…`."""
+    # `$` also matches before a last newline; ECMA's patterns, which the documentation shows, know no end anchor without it.
+    pattern = rf"^({'|'.join(prefixes)})_[A-Za-z0-9_]{{1,200}}$"
+    return fields.String(validate=[validate.Regexp(pattern), _one_line], **kwargs)
+
+
+def _one_line(value: str) -> None:
+    if "\n" in value:
+        raise ValidationError("contains a newline")
+
+
 def one_of(choices: Iterable[str], **kwargs: Any) -> fields.String:
     """One of a fixed set of words."""
     return fields.String(validate=validate.OneOf(list(choices)), **kwargs)
@@ -101,7 +113,6 @@ class Json(DefaultJSONProvider):
         if isinstance(value, ObjectId):
             return str(value)
         return DefaultJSONProvider.default(value)
-
 
 
 class Parser(FlaskParser):
@@ -177,5 +188,6 @@ __all__ = [
     "one_of",
     "parse_org_id",
     "plain_text",
+    "stripe_id",
     "text",
 ]

@@ -8,6 +8,7 @@ from .organization import Organization
 from .outbox import OutboxSignal
 from .service_state import ServiceState
 from .store import (
+    EPOCH,
     MAJORITY,
     STORE_ERRORS,
     connect,
@@ -34,6 +35,7 @@ DOCUMENTS = (
 
 __all__ = [
     "DOCUMENTS",
+    "EPOCH",
     "MAJORITY",
     "STORE_ERRORS",
     "AdminAction",

@@ -2,6 +2,8 @@
 
 from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, StringField
 
+from .store import IS_TEXT
+
 
 class AdminOperation(Document):
     """A mutation an admin asked for. `state` unknown means: the effect at Stripe could not be seen yet."""
@@ -33,7 +35,7 @@ class AdminOperation(Document):
                 "fields": ["actor", "route", "idempotency_key"],
                 "name": "idempotency_key",
                 "unique": True,
-                "partialFilterExpression": {"idempotency_key": {"$type": "string"}},
+                "partialFilterExpression": {"idempotency_key": IS_TEXT},
             },
             {
                 "fields": ["next_check_at"],

@@ -2,6 +2,8 @@
 
 from mongoengine import DateTimeField, DictField, Document, IntField, ObjectIdField, StringField
 
+from .store import IS_TIME
+
 
 class OutboxSignal(Document):
     """One signal; a transition of one version of one subscription makes each signal once."""
@@ -25,7 +27,7 @@ class OutboxSignal(Document):
             {
                 "fields": ["next_attempt_at"],
                 "name": "unsent",
-                "partialFilterExpression": {"next_attempt_at": {"$type": "date"}},
+                "partialFilterExpression": {"next_attempt_at": IS_TIME},
             },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],

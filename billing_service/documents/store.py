@@ -38,6 +38,13 @@ STORE_ERRORS: tuple[type[Exception], ...] = (
 MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 
+# Partial filters that the planner recognises in a query: `$type` is only implied by an equal `$type`, so an index
+# filtered by it would never be used. A query on a time must name the bound itself (`field__gt=EPOCH`).
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+IS_TEXT = {"$gt": ""}
+IS_TIME = {"$gt": EPOCH}
+
+
 def connect(uri: str) -> None:
     """Describe the connection; nothing is opened before the first operation (RQ forks).
 

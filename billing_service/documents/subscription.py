@@ -13,6 +13,8 @@ from mongoengine import (
     StringField,
 )
 
+from .store import IS_TEXT, IS_TIME
+
 
 class Override(EmbeddedDocument):
     """A plan set by an admin; it wins until `until` (None: until it is lifted)."""
@@ -68,13 +70,13 @@ class Subscription(Document):
                 "fields": ["stripe_customer_id"],
                 "name": "stripe_customer_id",
                 "unique": True,
-                "partialFilterExpression": {"stripe_customer_id": {"$type": "string"}},
+                "partialFilterExpression": {"stripe_customer_id": IS_TEXT},
             },
             {
                 "fields": ["stripe_subscription_id"],
                 "name": "stripe_subscription_id",
                 "unique": True,
-                "partialFilterExpression": {"stripe_subscription_id": {"$type": "string"}},
+                "partialFilterExpression": {"stripe_subscription_id": IS_TEXT},
             },
             {"fields": ["stripe_created_at"], "name": "stripe_created_at"},
             {"fields": ["status", "last_reset_at"], "name": "weekly_reset"},
@@ -82,12 +84,17 @@ class Subscription(Document):
             {
                 "fields": ["verify_at"],
                 "name": "verify_at",
-                "partialFilterExpression": {"verify_at": {"$type": "date"}},
+                "partialFilterExpression": {"verify_at": IS_TIME},
             },
             {
                 "fields": ["candidates.stripe_customer_id"],
                 "name": "candidate_customers",
-                "partialFilterExpression": {"candidates.stripe_customer_id": {"$type": "string"}},
+                "partialFilterExpression": {"candidates.stripe_customer_id": IS_TEXT},
+            },
+            {
+                "fields": ["override.until"],
+                "name": "override_until",
+                "partialFilterExpression": {"override.until": IS_TIME},
             },
         ],
     }

@@ -1,6 +1,7 @@
 """The organization's subscription: which one it is, what it means, and the one way it is written."""
 
-from .cancellation import Wanted, cancel, follow_up_cancels, outcome_of
+from .cancel_follow_up import follow_up_cancels
+from .cancellation import Wanted, cancel, outcome_of
 from .comparison import Comparison, Live, actions, compare, read_live
 from .convergence import converge, stored_row
 from .decision import Change, describe

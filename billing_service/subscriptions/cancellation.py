@@ -6,11 +6,11 @@ A cancel is never believed without looking; one that could not be seen is follow
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bson import ObjectId
 
-from ..documents import AdminOperation, Finding, Subscription
+from ..documents import Subscription
 from ..errors import (
     BillingError,
     CancelUnverified,
@@ -21,8 +21,7 @@ from ..errors import (
     StripeMissing,
     StripeRejected,
 )
-from ..observability import log
-from ..operations import Asked, Outcome, Running
+from ..operations import Outcome
 from ..plans import Plans
 from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveSubscription, Read
@@ -32,9 +31,6 @@ from .observation import Observation, observe
 from .selection import choose
 from .statuses import ENDED
 from .synchronization import refuse_foreign, require_row
-
-EAGER, PATIENT = timedelta(hours=1), timedelta(hours=24)
-FOLLOW_UP_BATCH = 50
 
 # Refused before anything could happen, so there is nothing to look for.
 NOT_SENT = frozenset({"stripe_circuit_open", "stripe_rate_limited", "stripe_misconfigured", "stripe_not_configured"})
@@ -97,7 +93,7 @@ def cancel(
     if target is not None:
         remember(target.id)
         read = _ask_and_verify(target, wanted, stripe, idempotency_key, verify_seconds)
-    return _write(org_id, target.id if target else None, read, stripe=stripe, plans=plans, now=now, also=also)
+    return write_cancelled(org_id, target.id if target else None, read, stripe=stripe, plans=plans, now=now, also=also)
 
 
 def _target(row: Subscription, wanted: Wanted, seen: Observation, stripe: StripeGateway) -> LiveSubscription | None:
@@ -118,7 +114,7 @@ def _named(
 ) -> LiveSubscription | None:
     found = next((each for each in (*seen.found, *seen.conflicting) if each.id == subscription_id), None)
     if found is None:
-        _prove_gone(row, subscription_id, stripe)
+        prove_gone(row, subscription_id, stripe)
         return None
     refuse_foreign(row.organization, found, stripe)
     known = {row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates)}
@@ -130,7 +126,7 @@ def _named(
     return found
 
 
-def _prove_gone(row: Subscription, subscription_id: str, stripe: StripeGateway) -> None:
+def prove_gone(row: Subscription, subscription_id: str, stripe: StripeGateway) -> None:
     """A missing subscription is gone only if this key sees the row's customer (promise P4)."""
     try:
         if row.stripe_customer_id:
@@ -218,7 +214,7 @@ def _verify(
         pause = min(pause * 2, 1.0)
 
 
-def _write(
+def write_cancelled(
     org_id: ObjectId,
     target_id: str | None,
     read: Read[LiveSubscription] | None,
@@ -268,75 +264,6 @@ def _after(target: LiveSubscription, wanted: Wanted, now: datetime) -> LiveSubsc
     if wanted.mode == "now":
         return replace(target, status="canceled", canceled_at=now, ended_at=now)
     return replace(target, cancel_at_period_end=True, cancel_at=target.current_period_end)
-
-
-def follow_up_cancels(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
-    """Look, and only look, whether unseen cancels have happened; returns how many were settled.
-
-    Each minute for an hour, each hour for a day; after that the operation has failed and a finding tells of it.
-    """
-    due = AdminOperation.objects(kind="cancel", state="unknown", next_check_at__lte=now).limit(FOLLOW_UP_BATCH)
-    return sum(_follow_up(operation, stripe, plans, now) for operation in due)
-
-
-def _follow_up(record: AdminOperation, stripe: StripeGateway, plans: Plans, now: datetime) -> bool:
-    waited = now - record.first_unknown_at
-    pause = timedelta(minutes=1) if waited < EAGER else timedelta(hours=1)
-    claimed = AdminOperation.objects(id=record.pk, state="unknown", next_check_at=record.next_check_at).update_one(
-        set__next_check_at=now + pause
-    )
-    if not claimed:
-        return False
-    running = Running(Asked.of(record), record, now)
-    try:
-        if _settled(running, stripe, plans, now):
-            return True
-    except BillingError as refusal:
-        log.warning("cancel_follow_up_failed", operation=str(record.pk), organization=record.target, code=refusal.code)
-    if waited < EAGER + PATIENT:
-        return False
-    _note_unverified(record, now)
-    running.give_up("cancel_unverified: the wanted state was not seen at Stripe within 25 hours")
-    return True
-
-
-def _settled(running: Running, stripe: StripeGateway, plans: Plans, now: datetime) -> bool:
-    wanted = Wanted(mode=running.record.parameters["mode"])
-    target_id = running.record.parameters["stripe_target_id"]
-    org_id = ObjectId(running.record.target)
-    read: Read[LiveSubscription] | None
-    try:
-        read = stripe.subscription(target_id)
-    except StripeMissing:
-        _prove_gone(require_row(org_id), target_id, stripe)
-        read = None
-    if read is not None and not wanted.reached(read.value):
-        return False
-    _write(
-        org_id,
-        target_id,
-        read,
-        stripe=stripe,
-        plans=plans,
-        now=now,
-        also=lambda cancelled: running.complete(outcome_of(cancelled)),
-    )
-    return True
-
-
-def _note_unverified(record: AdminOperation, now: datetime) -> None:
-    Finding.objects(fingerprint=f"cancel_unverified:{record.pk}", state__in=("open", "acknowledged")).update_one(
-        upsert=True,
-        set__last_seen_at=now,
-        inc__times_seen=1,
-        set_on_insert__kind="cancel_unverified",
-        set_on_insert__severity="high",
-        set_on_insert__cause="unknown",
-        set_on_insert__state="open",
-        set_on_insert__organization=ObjectId(record.target),
-        set_on_insert__stripe_subscription_ids=[record.parameters["stripe_target_id"]],
-        set_on_insert__first_seen_at=now,
-    )
 
 
 def outcome_of(cancelled: Cancelled) -> Outcome:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from ..documents import Organization, Subscription
+from ..documents import EPOCH, Organization, Subscription
 from ..errors import (
     CustomerShared,
     MissingUnproven,
@@ -185,7 +185,7 @@ def follow(
 
 def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
     """Look once more at rows whose last look may have lagged behind an event; returns how many were done."""
-    rows = Subscription.objects(verify_at__lte=now).order_by("verify_at").limit(VERIFY_BATCH)
+    rows = Subscription.objects(verify_at__gt=EPOCH, verify_at__lte=now).order_by("verify_at").limit(VERIFY_BATCH)
     done = 0
     for row in rows:
         try:
@@ -199,7 +199,11 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
 
 def lift_expired_overrides(*, plans: Plans, now: datetime) -> int:
     """End overrides whose time has passed; returns how many."""
-    rows = Subscription.objects(override__until__lte=now).only("organization").limit(VERIFY_BATCH)
+    rows = (
+        Subscription.objects(override__until__gt=EPOCH, override__until__lte=now)
+        .only("organization")
+        .limit(VERIFY_BATCH)
+    )
     for row in rows:
         converge(row.organization, lambda _: None, plans=plans, now=now, source="bump")
     return len(rows)

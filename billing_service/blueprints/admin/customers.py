@@ -9,8 +9,10 @@ from flask import g
 from ... import subscriptions
 from ...documents import AdminAction, Finding, WebhookEvent
 from ...errors import BillingError
+from ...jobs import wakeups
 from ...operations import Outcome, Running
 from ...runtime import runtime
+from ...webhooks import wake_attached
 from ..guard import requires
 from ..wire import DryRunQuery, NoteBody, Wire
 from . import blueprint
@@ -126,7 +128,7 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
 
     def work(running: Running) -> Outcome:
         also = lambda change: running.complete(_change(change))
-        return _change(subscriptions.link(org_id, named, also=also, **asked))
+        return _change(_linked(subscriptions.link(org_id, named, also=also, **asked)))
 
     return mutate(
         "link",
@@ -136,6 +138,15 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
         foretell=lambda: _change(subscriptions.link(org_id, named, dry_run=True, **asked)),
         work=work,
     )
+
+
+def _linked(change: subscriptions.Change) -> subscriptions.Change:
+    """Let the events that named nobody be handled now that their subscription has an owner."""
+    updated = change.updated
+    woken = wake_attached(customer_id=updated["stripe_customer_id"], subscription_id=updated["stripe_subscription_id"])
+    if woken:
+        wakeups.wake()
+    return change
 
 
 @blueprint.post("/cancel/<org_id:org_id>")

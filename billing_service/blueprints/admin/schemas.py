@@ -1,8 +1,8 @@
 """The shapes of the admin toolkit's customers, subscriptions and audit rows."""
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
-from ..wire import Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, text
+from ..wire import Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, stripe_id, text
 
 
 class OverrideSchema(Wire):
@@ -189,12 +189,12 @@ class SyncSchema(ChangeSchema):
 
 
 class LinkBody(NoteBody):
-    stripe_subscription_id = fields.String(required=True, validate=validate.Regexp(r"\Asub_[A-Za-z0-9_]{1,200}\Z"))
+    stripe_subscription_id = stripe_id("sub", required=True)
 
 
 class CancelBody(NoteBody):
     mode = one_of(("now", "period_end"), load_default="now")
-    stripe_subscription_id = fields.String(validate=validate.Regexp(r"\Asub_[A-Za-z0-9_]{1,200}\Z"))
+    stripe_subscription_id = stripe_id("sub")
     prorate = fields.Boolean(load_default=False)
     invoice_now = fields.Boolean(load_default=False)
 

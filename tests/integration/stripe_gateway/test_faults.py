@@ -1,5 +1,6 @@
 """The gateway while Stripe is slow, limits, breaks off or fails: armed in the sandbox."""
 
+import io
 import re
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
-from billing_service import errors
+from billing_service import errors, observability
 from billing_service.stripe_gateway.budget import KEY
 
 CALLS = "/v1/account"
@@ -174,7 +175,9 @@ def test_redis_away_does_not_stop_a_call(open_gateway, sandbox, closed_port):
     assert gateway.budget.state == "share"
 
 
-def test_a_failure_is_logged_once_without_anything_personal(gateway, sandbox, capsys):
+def test_a_failure_is_logged_once_without_anything_personal(gateway, sandbox):
+    stream = io.StringIO()
+    observability.configure("INFO", stream)
     with pytest.raises(errors.StripeRejected):
         gateway.customers_by_email("ada@example.org", limit=5000)
     sandbox.arm(
@@ -185,7 +188,8 @@ def test_a_failure_is_logged_once_without_anything_personal(gateway, sandbox, ca
     )
     with pytest.raises(errors.StripeUnavailable):
         gateway.customers_by_email("ada@example.org")
-    said = capsys.readouterr().out
+    said = stream.getvalue()
+    observability.configure()
     assert len(re.findall("stripe_request_failed", said)) == 4
     assert "customers_by_email" in said
     assert "stripe_rejected" in said

@@ -1,0 +1,54 @@
+"""The job that handles due webhook events."""
+
+import time
+from collections import Counter
+
+from ..documents import STORE_ERRORS
+from ..observability import log
+from ..runtime import runtime
+from ..webhooks import Desk, handle_due, ledger
+from . import shutdown, wakeups
+from .queues import job
+
+SLICE_SECONDS = 20.0
+STORE_PAUSE_SECONDS = 5.0
+
+
+@job("webhooks", timeout=wakeups.DISPATCH_TIMEOUT)
+def dispatch() -> dict[str, int]:
+    """Handle due events until none is left or the time slice ends; whoever must go on is woken."""
+    wakeups.begun()
+    deadline = time.monotonic() + SLICE_SECONDS
+    try:
+        ends = _handle_until(deadline)
+        _wake_for_the_rest(deadline)
+    except STORE_ERRORS as error:
+        log.error("dispatch_without_store", error=type(error).__name__)
+        wakeups.wake_in(STORE_PAUSE_SECONDS)
+        return {}
+    return dict(ends)
+
+
+def _handle_until(deadline: float) -> Counter:
+    desk = Desk(
+        stripe=runtime.stripe,
+        plans=runtime.plans,
+        retry_delays=runtime.settings.webhook_retry_delays,
+        clock=runtime.clock,
+    )
+    with runtime.stripe.background():
+        return handle_due(
+            desk, stop=lambda: shutdown.requested() or time.monotonic() >= deadline, busy=wakeups.wake_behind_others
+        )
+
+
+def _wake_for_the_rest(deadline: float) -> None:
+    if ledger.has_due():
+        if time.monotonic() >= deadline:
+            wakeups.wake_behind_others()
+        else:
+            wakeups.wake()
+    # Asked of the database as a duration: the clocks of the processes differ.
+    seconds = ledger.seconds_to_next()
+    if seconds is not None:
+        wakeups.wake_in(seconds)

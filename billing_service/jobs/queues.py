@@ -1,0 +1,82 @@
+"""The queues, the decorator that makes a function a job, and putting one on its queue."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from rq import Queue, get_current_job
+
+from ..observability import JOB_SECONDS, JOBS, log
+from ..runtime import runtime
+from . import runs
+
+# In the order in which a worker serves them.
+QUEUES = ("webhooks", "admin", "batch")
+
+RESULT_SECONDS = 300
+FAILURE_SECONDS = 86_400
+
+Job = Callable[..., Any]
+
+
+def job(queue: str, timeout: int) -> Callable[[Job], Job]:
+    """Make a function a job of `queue` that may take `timeout` seconds.
+
+    Enqueued with `slot` and `attempt` it has a JobRun row: it runs only if the row was claimed for it, and what
+    it returns (a dict) becomes the row's summary.
+    """
+
+    def decorate(function: Job) -> Job:
+        @functools.wraps(function)
+        def carried_out(*args: Any, slot: str | None = None, attempt: int = 1, **kwargs: Any) -> Any:
+            work = functools.partial(function, *args, **kwargs)
+            with _told(function.__name__):
+                if slot is None:
+                    return work()
+                return runs.carry_out(function.__name__, slot, attempt, timeout, work)
+
+        carried_out.queue = queue  # type: ignore[attr-defined]
+        carried_out.timeout = timeout  # type: ignore[attr-defined]
+        return carried_out
+
+    return decorate
+
+
+def enqueue(function: Job, *args: Any, job_id: str | None = None, **kwargs: Any) -> str:
+    """Put a job on its queue; returns the id. Raises RedisError."""
+    queue = Queue(function.queue, connection=runtime.redis.client())  # type: ignore[attr-defined]
+    return queue.enqueue_call(
+        function,
+        args=args,
+        kwargs=kwargs,
+        timeout=function.timeout,  # type: ignore[attr-defined]
+        result_ttl=RESULT_SECONDS,
+        failure_ttl=FAILURE_SECONDS,
+        job_id=job_id,
+        description=function.__name__,
+    ).id
+
+
+def enqueue_run(function: Job, slot: str, attempt: int) -> str:
+    """Put a claimed slot of a periodic job on its queue. Raises RedisError."""
+    job_id = f"{function.__name__}-{slot}-{attempt}"
+    return enqueue(function, job_id=job_id, slot=slot, attempt=attempt)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    current = get_current_job()
+    begun = time.perf_counter()
+    result = "failed"
+    with structlog.contextvars.bound_contextvars(job=name, job_id=current.id if current else None):
+        try:
+            yield
+            result = "succeeded"
+        finally:
+            seconds = time.perf_counter() - begun
+            JOBS.labels(name, result).inc()
+            JOB_SECONDS.labels(name).observe(seconds)
+            log.info("job_done", result=result, milliseconds=round(seconds * 1000, 1))

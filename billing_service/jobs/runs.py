@@ -1,0 +1,86 @@
+"""The runs of periodic jobs: a slot is claimed once, run at most three times, and given up aloud."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from mongoengine.errors import NotUniqueError
+
+from ..documents import JobRun, database_now
+from ..documents.job_run import OPEN_JOB_STATES
+from ..observability import log
+from ..webhooks.failures import message_of
+
+START_WITHIN = timedelta(minutes=2)
+# RQ ends a job at its timeout; past that its process is gone.
+OVERTIME = timedelta(seconds=30)
+ATTEMPTS = 3
+KEPT = timedelta(days=30)
+
+
+def slot_name(slot: datetime) -> str:
+    """A slot's name, as in `20261122T0300`."""
+    return slot.strftime("%Y%m%dT%H%M")
+
+
+def claim(job: str, slot: str, *, kept: timedelta = KEPT) -> bool:
+    """Claim a slot for its first attempt; False if another process has it."""
+    now = database_now()
+    row = JobRun(
+        job=job, slot=slot, state="claimed", claimed_at=now, lease_until=now + START_WITHIN, expires_at=now + kept
+    )
+    try:
+        row.save(force_insert=True)
+    except NotUniqueError:
+        return False
+    return True
+
+
+def carry_out(job: str, slot: str, attempt: int, timeout: int, work: Callable[[], Any]) -> Any:
+    """Do the work if the slot is claimed for this attempt; its end is recorded either way."""
+    now = database_now()
+    mine = JobRun.objects(job=job, slot=slot, attempt=attempt)
+    lease_until = now + timedelta(seconds=timeout) + OVERTIME
+    if not mine.filter(state="claimed").update_one(
+        set__state="running", set__started_at=now, set__lease_until=lease_until
+    ):
+        log.info("job_run_not_ours", slot=slot, attempt=attempt)
+        return None
+    try:
+        result = work()
+    except Exception as error:
+        _end(mine, "failed", set__error=f"{type(error).__name__}: {message_of(error)}")
+        raise
+    _end(mine, "succeeded", set__summary=result if isinstance(result, dict) else {}, unset__error=True)
+    return result
+
+
+def take_up_lost(jobs: frozenset[str]) -> list[JobRun]:
+    """Claim, for their next attempt, the runs of `jobs` that failed or whose process is gone.
+
+    A run that used up its attempts is given up, and logged for an alert.
+    """
+    now = database_now()
+    taken = []
+    for row in JobRun.objects(job__in=jobs, state__in=OPEN_JOB_STATES).order_by("lease_until"):
+        if row.state != "failed" and row.lease_until > now:
+            continue
+        as_read = JobRun.objects(id=row.pk, state=row.state, attempt=row.attempt, lease_until=row.lease_until)
+        if row.attempt >= ATTEMPTS:
+            if as_read.update_one(set__state="given_up", set__finished_at=now):
+                log.error("job_run_given_up", alert=True, job_name=row.job, slot=row.slot, error=row.error)
+        elif as_read.update_one(set__state="claimed", inc__attempt=1, set__lease_until=now + START_WITHIN):
+            row.attempt += 1
+            taken.append(row)
+    return taken
+
+
+def abandon(jobs: frozenset[str]) -> int:
+    """Mark runs of `jobs` as given up whose process is gone and whose work the next slot does anyway."""
+    lost = JobRun.objects(job__in=jobs, state__in=OPEN_JOB_STATES, lease_until__lte=database_now())
+    return lost.update(set__state="given_up", set__finished_at=database_now())
+
+
+def _end(mine: Any, state: str, **fields: Any) -> None:
+    if not mine.filter(state="running").update_one(set__state=state, set__finished_at=database_now(), **fields):
+        log.warning("job_run_lost", state=state)

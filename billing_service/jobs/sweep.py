@@ -1,0 +1,88 @@
+"""Each minute: whatever should have been woken and was not, for whatever reason."""
+
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.registry import clean_registries
+from rq.utils import import_attribute
+from rq.worker_registration import clean_worker_registry
+
+from ..observability import log
+from ..runtime import runtime
+from ..subscriptions import follow_up_cancels, lift_expired_overrides, verify_due
+from ..webhooks import ledger
+from ..webhooks.failures import message_of
+from . import runs, wakeups
+from .queues import QUEUES, enqueue_run, job
+from .schedule import SCHEDULE
+
+
+@job("admin", timeout=55)
+def sweep() -> dict[str, Any]:
+    """Wake, verify, follow up, take up again; one part that fails does not keep the others from running."""
+    found = {name: _step(name, part) for name, part in PARTS.items()}
+    log.info("swept", **found)
+    return found
+
+
+def _wake_due() -> int:
+    returned = ledger.return_expired()
+    if ledger.has_due():
+        wakeups.wake()
+    return returned
+
+
+def _verify() -> int:
+    with runtime.stripe.background():
+        return verify_due(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+
+
+def _follow_up_cancels() -> int:
+    with runtime.stripe.background():
+        return follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+
+
+def _lift_overrides() -> int:
+    return lift_expired_overrides(plans=runtime.plans, now=runtime.clock())
+
+
+def _take_up_runs() -> int:
+    repeated = {row.job: row for row in SCHEDULE if row.catch_up}
+    runs.abandon(frozenset(row.job for row in SCHEDULE if not row.catch_up))
+    lost = runs.take_up_lost(frozenset(repeated))
+    for run in lost:
+        log.warning("job_run_taken_up", job_name=run.job, slot=run.slot, attempt=run.attempt)
+        enqueue_run(import_attribute(repeated[run.job].function), run.slot, run.attempt)
+    return len(lost)
+
+
+def _clean_registries() -> int:
+    # A killed worker's jobs stay "started" until somebody looks; RQ's workers look only when idle.
+    for name in QUEUES:
+        queue = Queue(name, connection=runtime.redis.client())
+        clean_registries(queue)
+        clean_worker_registry(queue)
+    return len(QUEUES)
+
+
+PARTS: dict[str, Callable[[], int]] = {
+    "leases_returned": _wake_due,
+    "verified": _verify,
+    "cancels_settled": _follow_up_cancels,
+    "overrides_lifted": _lift_overrides,
+    "runs_taken_up": _take_up_runs,
+    "queues_cleaned": _clean_registries,
+}
+
+
+def _step(name: str, part: Callable[[], int]) -> int | str:
+    try:
+        return part()
+    except RedisError as error:
+        log.warning("sweep_part_failed", part=name, error=type(error).__name__)
+        return type(error).__name__
+    except Exception as error:
+        log.error("sweep_part_failed", part=name, exc_info=error)
+        return f"{type(error).__name__}: {message_of(error)}"

@@ -1,0 +1,107 @@
+"""Waking a worker for due events: cheaply, never in the way, and never twice while one wake-up is pending."""
+
+import math
+import time
+from datetime import UTC, datetime, timedelta
+
+from redis.exceptions import RedisError
+from rq import Queue
+from rq_scheduler import Scheduler
+
+from ..observability import log
+from ..runtime import runtime
+
+PENDING = "billing:wakeup_pending"
+# A wake-up that was lost with its worker must not silence the next ones for long.
+PENDING_SECONDS = 5
+BEHIND_SECONDS = 60
+SILENCE_SECONDS = 5.0
+DISPATCH = "billing_service.jobs.dispatch.dispatch"
+DISPATCH_TIMEOUT = 120
+RESULT_SECONDS = 60
+FAILURE_SECONDS = 3600
+
+
+class Silence:
+    """Redis failed a moment ago: nobody waits for it again for a while."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def holds(self) -> bool:
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        self._until = time.monotonic() + SILENCE_SECONDS
+
+    def end(self) -> None:
+        self._until = 0.0
+
+
+silence = Silence()
+
+
+def wake() -> bool:
+    """Have due events handled soon; False if Redis could not be told (the sweep finds them then)."""
+    return not silence.holds() and _enqueue("webhooks", PENDING_SECONDS)
+
+
+def wake_behind_others() -> bool:
+    """Have a backlog handled by whoever is idle, or after all that waits on any queue now.
+
+    On the first queue it would starve admins and batches as long as it lasts; held as pending, the arrivals
+    meanwhile do not wake anybody either.
+    """
+    return not silence.holds() and _enqueue("batch", BEHIND_SECONDS)
+
+
+def wake_in(seconds: float) -> bool:
+    """Have events handled that are due in so many seconds.
+
+    Through rq-scheduler, which runs anyway; RQ's own `enqueue_at` would need a scheduler in each worker. One
+    entry per second serves all events of that second.
+    """
+    at = datetime.fromtimestamp(math.ceil(time.time() + seconds), UTC)
+    try:
+        scheduler = Scheduler("webhooks", connection=runtime.redis.client())
+        scheduler.enqueue_at(
+            at,
+            DISPATCH,
+            job_id=f"wakeup-{int(at.timestamp())}",
+            timeout=DISPATCH_TIMEOUT,
+            job_result_ttl=RESULT_SECONDS,
+            job_ttl=int(seconds) + int(timedelta(hours=1).total_seconds()),
+            job_description="dispatch",
+        )
+    except RedisError as error:
+        log.warning("wakeup_not_scheduled", error=type(error).__name__)
+        return False
+    return True
+
+
+def begun() -> None:
+    """A dispatch starts: whatever is stored from here on needs a wake-up of its own."""
+    try:
+        runtime.redis.quick().delete(PENDING)
+    except RedisError as error:
+        log.warning("wakeup_not_cleared", error=type(error).__name__)
+
+
+def _enqueue(queue: str, pending_seconds: int) -> bool:
+    try:
+        client = runtime.redis.quick()
+        if not client.set(PENDING, queue, nx=True, ex=pending_seconds):
+            return True
+        Queue(queue, connection=client).enqueue_call(
+            DISPATCH,
+            timeout=DISPATCH_TIMEOUT,
+            result_ttl=RESULT_SECONDS,
+            failure_ttl=FAILURE_SECONDS,
+            description="dispatch",
+        )
+    except RedisError as error:
+        silence.begin()
+        log.warning("wakeup_failed", error=type(error).__name__)
+        return False
+    silence.end()
+    return True
