@@ -196,6 +196,8 @@ def register(app: Flask, store_errors: tuple[type[Exception], ...], jwt: Any) ->
         return refuse(StoreUnavailable("The database does not answer; nothing was written. Try again.", retry_after=5))
 
     def refuse_bug(error: Exception) -> Response:
+        if isinstance(error.__context__, store_errors):  # MongoEngine's own, raised over the driver's
+            return refuse_store(error)
         internal = InternalError()
         _report(internal, error)
         return answer(internal)

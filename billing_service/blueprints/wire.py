@@ -86,7 +86,7 @@ def text(*, most: int, least: int = 1, **kwargs: Any) -> fields.String:
 
 def stripe_id(*prefixes: str, **kwargs: Any) -> fields.String:
     """The id of a Stripe object, such as `sub_…`."""
-    # `$` also matches before a last newline; ECMA's patterns, which the documentation shows, know no end anchor without it.
+    # `$` also matches before a last newline, but it is the only end that ECMA's patterns know.
     pattern = rf"^({'|'.join(prefixes)})_[A-Za-z0-9_]{{1,200}}$"
     return fields.String(validate=[validate.Regexp(pattern), _one_line], **kwargs)
 

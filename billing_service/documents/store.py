@@ -86,6 +86,12 @@ def database_now() -> datetime:
     return get_db().command("hello")["localTime"].replace(tzinfo=UTC)
 
 
+def driver_error(error: Exception) -> PyMongoError | None:
+    """The driver's error behind MongoEngine's, which is raised while the former is handled, not from it."""
+    hidden = error.__cause__ or error.__context__
+    return hidden if isinstance(hidden, PyMongoError) else None
+
+
 def in_transaction(work: Callable[[], Result]) -> Result:
     """Run `work` so that all its writes happen or none; it may run several times.
 
@@ -100,9 +106,7 @@ def in_transaction(work: Callable[[], Result]) -> Result:
                 try:
                     return work()
                 except OperationError as error:
-                    if isinstance(error.__cause__, PyMongoError):
-                        raise error.__cause__ from error
-                    raise
+                    raise driver_error(error) or error from error
 
         return session.with_transaction(
             attempt,

@@ -6,6 +6,7 @@ from .comparison import Comparison, Live, actions, compare, read_live
 from .convergence import converge, stored_row
 from .decision import Change, describe
 from .synchronization import (
+    change_outcome,
     follow,
     lift_expired_overrides,
     link,
@@ -22,6 +23,7 @@ __all__ = [
     "Wanted",
     "actions",
     "cancel",
+    "change_outcome",
     "compare",
     "converge",
     "describe",

@@ -17,6 +17,7 @@ from ..errors import (
     StripeMissing,
     SubscriptionNotFound,
 )
+from ..operations import Outcome
 from ..plans import Plans
 from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveSubscription, Read
@@ -207,3 +208,15 @@ def lift_expired_overrides(*, plans: Plans, now: datetime) -> int:
     for row in rows:
         converge(row.organization, lambda _: None, plans=plans, now=now, source="bump")
     return len(rows)
+
+
+def change_outcome(change: Change) -> Outcome:
+    """The answer of endpoint 4.2: status, plan, previous, updated, changed."""
+    answer = {
+        "status": change.updated["status"],
+        "plan": change.updated["plan"],
+        "previous": change.previous,
+        "updated": change.updated,
+        "changed": change.changed,
+    }
+    return Outcome(answer=answer, before=change.previous, after=change.updated)

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mongoengine.errors import NotUniqueError
-from pymongo.errors import PyMongoError
 
-from ..documents import ServiceState, WebhookEvent
+from ..documents import ServiceState, WebhookEvent, driver_error
 from ..errors import BadRequest, StoreUnavailable
 from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
@@ -18,6 +17,9 @@ from .references import references
 
 STRIPE_ACCOUNT = "stripe_account"
 READ_BACK_SECONDS = 2.0
+
+# A 200 is a promise: what answered it must survive the loss of any one node.
+DURABLE = {"w": "majority", "j": True, "wtimeout": 10_000}
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,12 @@ def _own_account() -> str | None:
 
 def _insert(event: WebhookEvent) -> bool:
     try:
-        event.save(force_insert=True)
+        event.save(force_insert=True, write_concern=DURABLE)
     except NotUniqueError:
         return False
     except Exception as error:
         # MongoEngine hides the driver's error; a write concern that was not met is the store's trouble, not a bug.
-        if isinstance(error.__cause__, PyMongoError):
+        if driver_error(error):
             raise StoreUnavailable("The event could not be stored; send it again.", retry_after=5) from error
         raise
     return True
@@ -93,7 +95,8 @@ def _insert(event: WebhookEvent) -> bool:
 def _read_back(event_id: str) -> None:
     """See the known event in what a majority has, or refuse: a write that is undone later was never received."""
     deadline = time.monotonic() + READ_BACK_SECONDS
-    while not WebhookEvent.objects(event_id=event_id).only("event_id").first():
+    known = WebhookEvent.objects(event_id=event_id).only("event_id").read_concern({"level": "majority"})
+    while not known.clone().first():
         if time.monotonic() > deadline:
             raise StoreUnavailable("Another delivery of the event is being stored; send it again.", retry_after=5)
         time.sleep(0.05)

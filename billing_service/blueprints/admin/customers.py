@@ -83,17 +83,6 @@ def _live_subscription(live: Any) -> dict[str, Any]:
     return plain | {name: priced.get(name) for name in names} | {"plan": resolution.plan}
 
 
-def _change(change: subscriptions.Change) -> Outcome:
-    answer = {
-        "status": change.updated["status"],
-        "plan": change.updated["plan"],
-        "previous": change.previous,
-        "updated": change.updated,
-        "changed": change.changed,
-    }
-    return Outcome(answer=answer, before=change.previous, after=change.updated)
-
-
 @blueprint.post("/sync/<org_id:org_id>")
 @blueprint.arguments(DryRunQuery, location="query")
 @blueprint.arguments(NoteBody, required=False)
@@ -104,14 +93,18 @@ def sync(query: dict, body: dict, org_id: ObjectId) -> Any:
     asked: dict[str, Any] = {"stripe": runtime.stripe, "plans": runtime.plans, "now": runtime.clock()}
 
     def work(running: Running) -> Outcome:
-        return _change(subscriptions.sync(org_id, also=lambda change: running.complete(_change(change)), **asked))
+        return subscriptions.change_outcome(
+            subscriptions.sync(
+                org_id, also=lambda change: running.complete(subscriptions.change_outcome(change)), **asked
+            )
+        )
 
     return mutate(
         "sync",
         org_id,
         query,
         body,
-        foretell=lambda: _change(subscriptions.sync(org_id, dry_run=True, **asked)),
+        foretell=lambda: subscriptions.change_outcome(subscriptions.sync(org_id, dry_run=True, **asked)),
         work=work,
     )
 
@@ -127,15 +120,15 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
     named = body["stripe_subscription_id"]
 
     def work(running: Running) -> Outcome:
-        also = lambda change: running.complete(_change(change))
-        return _change(_linked(subscriptions.link(org_id, named, also=also, **asked)))
+        also = lambda change: running.complete(subscriptions.change_outcome(change))
+        return subscriptions.change_outcome(_linked(subscriptions.link(org_id, named, also=also, **asked)))
 
     return mutate(
         "link",
         org_id,
         query,
         body,
-        foretell=lambda: _change(subscriptions.link(org_id, named, dry_run=True, **asked)),
+        foretell=lambda: subscriptions.change_outcome(subscriptions.link(org_id, named, dry_run=True, **asked)),
         work=work,
     )
 
