@@ -1,0 +1,72 @@
+"""Who may call, and how often."""
+
+import pytest
+import stripe as sdk
+
+from tests.sandbox.conftest import connect
+
+
+def test_it_works_with_bearer_and_basic(process, stripe):
+    import requests
+
+    assert stripe.accounts.retrieve_current().id == "acct_sandbox"
+    answer = requests.get(process.url + "/v1/account", auth=("sk_test_sandbox", ""), timeout=5)
+    assert answer.json()["id"] == "acct_sandbox"
+
+
+def test_it_needs_a_key(process, http):
+    answer = http("GET", "/v1/customers", key="sk_test_wrong_key")
+    assert answer.status_code == 401
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert "Invalid API Key provided: sk_test_" in answer.json()["error"]["message"]
+    assert "wrong" not in answer.text
+    with pytest.raises(sdk.AuthenticationError):
+        connect(process.url, "sk_test_nobody").v1.customers.list()
+
+
+def test_a_restricted_key_needs_the_permission(process, control, stripe):
+    key = control.add_key(permissions={"customers": "read"})
+    assert key.startswith("rk_test_")
+    restricted = connect(process.url, key).v1
+    assert restricted.customers.list().data == []
+    with pytest.raises(sdk.PermissionError, match="rak_customer_write"):
+        restricted.customers.create({"name": "x"})
+    with pytest.raises(sdk.PermissionError, match="rak_subscription_read"):
+        restricted.subscriptions.list()
+
+
+def test_another_account_sees_nothing_of_the_first(process, control, stripe, subscribe):
+    subscription = subscribe()
+    other = control.add_account()
+    theirs = connect(process.url, other["key"]).v1
+    assert theirs.accounts.retrieve_current().id == other["id"] != "acct_sandbox"
+    assert theirs.subscriptions.list().data == []
+    for read in (
+        lambda: theirs.subscriptions.retrieve(subscription.id),
+        lambda: theirs.customers.retrieve(subscription.customer),
+    ):
+        with pytest.raises(sdk.InvalidRequestError) as caught:
+            read()
+        assert caught.value.http_status == 404
+        assert caught.value.code == "resource_missing"
+    with pytest.raises(sdk.PermissionError):
+        stripe.accounts.retrieve(other["id"])
+
+
+def test_rate_limit(control, stripe, http):
+    control.settings(rate_limit_reads=3)
+    answers = [http("GET", "/v1/customers") for _ in range(10)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused[0].headers["Stripe-Rate-Limited-Reason"] == "global-rate"
+    assert refused[0].json()["error"]["code"] == "rate_limit"
+    stripe.customers.create({})
+
+
+def test_date_and_request_id_are_of_the_sandbox(control, http):
+    control.advance(10 * 86400)
+    answer = http("GET", "/v1/account")
+    from email.utils import parsedate_to_datetime
+
+    assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - control.now()) <= 2
+    assert answer.headers["Request-Id"].startswith("req_")
+    assert answer.headers["Stripe-Version"] == "2026-10-28.endive"
