@@ -3,7 +3,7 @@
 import re
 
 from .. import errors
-from ..documents import STORE_ERRORS
+from ..documents import STORE_ERRORS, driver_error
 from ..observability import mask
 
 # Not the event's fault: it waits without using an attempt. A bad or missing key is among them, because every
@@ -29,12 +29,12 @@ _VARIABLE = re.compile(
 
 def is_outage(error: BaseException) -> bool:
     """Whether something else than the event or its handler failed."""
-    if isinstance(error, OUTAGES) or isinstance(error.__cause__, STORE_ERRORS):
+    if isinstance(error, OUTAGES) or isinstance(driver_error(error), STORE_ERRORS):
         return True
     # A transaction that collided until the driver gave up carries this label.
     return any(
         getattr(each, "has_error_label", lambda label: False)("TransientTransactionError")
-        for each in (error, error.__cause__)
+        for each in (error, driver_error(error))
     )
 
 
