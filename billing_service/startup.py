@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from datetime import datetime
+from pathlib import Path
 
 from mongoengine.errors import NotUniqueError
 
@@ -14,6 +15,9 @@ from .observability import log
 from .runtime import Runtime
 from .settings import Settings, UnsafeConfiguration
 from .stripe_gateway import StripeGateway
+
+
+METRICS = "billing-metrics-"
 
 
 def check(runtime: Runtime) -> None:
@@ -63,7 +67,7 @@ def claim_account(stripe: StripeGateway, now: datetime) -> str:
 
 def exec_gunicorn(settings: Settings, host: str, port: int) -> None:
     """Replace this process by gunicorn; worker processes share their metrics through a folder of their own."""
-    folder = tempfile.mkdtemp(prefix="billing-metrics-")
+    folder = _metrics_folder()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     os.environ["BILLING_METRICS_FOLDER"] = folder
     arguments = [
@@ -78,6 +82,14 @@ def exec_gunicorn(settings: Settings, host: str, port: int) -> None:
         f"--threads={settings.web_threads}",
     ]
     os.execv(sys.executable, arguments)  # noqa: S606  (no shell is wanted)
+
+
+def _metrics_folder() -> str:
+    """A new folder of this process id; those of processes that were killed are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
+        if not Path("/proc", old.name.removeprefix(METRICS).split("-")[0]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-")
 
 
 def forget_metrics() -> None:

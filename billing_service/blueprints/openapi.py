@@ -5,9 +5,7 @@ from typing import Any
 import flask_smorest
 from marshmallow import fields
 
-from .wire import Instant, OrgId, OrgIdConverter, Wire
-
-ORG_ID_PATTERN = "^[0-9a-fA-F]{24}$"
+from .wire import ORG_ID_PATTERN, Instant, OrgId, OrgIdConverter, Wire
 
 CONFIGURATION = {
     "API_TITLE": "billing_service",
@@ -46,6 +44,12 @@ class Api(flask_smorest.Api):
         self.register_field(Instant, "string", "date-time")
         self.register_field(OrgId, "string", None)
         self.init_app(app)
+
+    def _register_responses(self) -> None:
+        """Document refusals under the media type that they are answered with."""
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = "application/problem+json"
+        super()._register_responses()
+        del self.DEFAULT_RESPONSE_CONTENT_TYPE  # the class's own again, for what succeeds
 
     def _register_error_handlers(self) -> None:
         """Leave them to the one module that turns errors into HTTP."""

@@ -19,6 +19,9 @@ from ..errors import BadRequest, UnsupportedMediaType
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
+ORG_ID_PATTERN = "^[0-9a-fA-F]{24}$"
+
+
 def camel(name: str) -> str:
     """snake_case as camelCase."""
     head, *rest = name.split("_")
@@ -58,6 +61,9 @@ def iso(value: datetime) -> str:
 
 class OrgId(fields.Field):
     """An organization's id: 24 hexadecimal characters."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**({"metadata": {"pattern": ORG_ID_PATTERN}} | kwargs))
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else str(value)
