@@ -6,6 +6,8 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 PORT ?= 8000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup setup-run test unit integration property e2e lint types bench nightly lock clean
@@ -28,9 +30,10 @@ $(BIN)/python:
 
 # The lock files are complete, so nothing is resolved and every file's hash is checked.
 define install
-	@echo "Installing $(1) (the first time this downloads about 150 MB) ..."
-	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --progress-bar off -r $(1) \
-		|| { echo "Installing failed. Without network nothing can be installed; otherwise pip says above what is missing."; exit 1; }
+	@echo "Installing $(1) (the first time it is downloaded) ..."
+	@$(BIN)/python -m pip install --no-deps --require-hashes --progress-bar off -r $(1) \
+		| awk -v total=$$(grep -cE '^[A-Za-z0-9_.-]+==' $(1)) '/^(Collecting|Requirement already)/ {printf "\r  %d of %d packages", ++n, total; fflush()} END {print ""}' \
+		|| { echo "Installing failed: pip says why above. Without network nothing can be installed."; exit 1; }
 endef
 
 $(VENV)/.run: $(BIN)/python requirements/run.txt setup.cfg pyproject.toml
