@@ -16,7 +16,6 @@ from .runtime import Runtime
 from .settings import Settings, UnsafeConfiguration
 from .stripe_gateway import StripeGateway
 
-
 METRICS = "billing-metrics-"
 
 

@@ -59,6 +59,13 @@ def iso(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class FieldName(fields.String):
+    """The name of a field, as it is spelled on the wire: `organization.plan`, `stripePlan`."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else ".".join(camel(part) for part in value.split("."))
+
+
 class OrgId(fields.Field):
     """An organization's id: 24 hexadecimal characters."""
 
@@ -182,6 +189,7 @@ class NoteBody(Wire):
 __all__ = [
     "ApiBlueprint",
     "DryRunQuery",
+    "FieldName",
     "Instant",
     "Json",
     "NoteBody",

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from billing_service.sandbox import dev_endpoint, dev_given, dev_keeper, dev_processes, servers
+from billing_service.sandbox.demo import ORGANIZATIONS
 from billing_service.sandbox.dev_child import CannotStart, Child
 from billing_service.sandbox.dev_folder import DataFolder, write_privately
 from billing_service.sandbox.stripe import DEFAULT_KEY
@@ -170,6 +171,9 @@ class Development:
             self.say("Stripe is yours (STRIPE_SECRET_KEY): no demo data, and no webhook endpoint is made there")
             return
         self.env["STRIPE_SECRET_KEY"] = DEFAULT_KEY
+        # The sandbox is nobody else's: the careful default of a test key would only make the start slow.
+        if not self.env.get("STRIPE_REQUESTS_PER_SECOND", "").strip():
+            self.env["STRIPE_REQUESTS_PER_SECOND"] = "100"
         self.env["STRIPE_WEBHOOK_SECRETS"] = dev_endpoint.webhook_secret(
             self.folder, self.env["STRIPE_API_BASE"], DEFAULT_KEY, f"{self.url}/api/billing/webhook"
         )
@@ -225,6 +229,7 @@ class Development:
             f"  Admin token  {self.admin_token or 'your own issuer makes them'}",
             f"  Logs         {self.folder.logs}",
             "  Stop         Ctrl-C",
+            *(_examples() if self.demo else ()),
             "",
         ]
         self.is_up = True
@@ -252,3 +257,9 @@ class Development:
         # Whoever read our output may be gone; that is no reason to stop.
         with contextlib.suppress(OSError):
             print(text, flush=True)
+
+
+def _examples() -> list[str]:
+    """An organization of the demo for each verdict, to look at in the console."""
+    first = {each.verdict: each for each in reversed(ORGANIZATIONS)}
+    return ["", "  Demo data", *(f"    {each.id}  {each.verdict:<26} {each.name}" for each in first.values())]

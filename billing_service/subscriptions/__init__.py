@@ -2,7 +2,7 @@
 
 from .cancel_follow_up import follow_up_cancels
 from .cancellation import Wanted, cancel, outcome_of
-from .comparison import Comparison, Live, actions, compare, read_live
+from .comparison import Live, read_live
 from .convergence import converge, stored_row
 from .decision import Change, describe
 from .synchronization import (
@@ -15,6 +15,7 @@ from .synchronization import (
     sync,
     verify_due,
 )
+from .verdict import Comparison, actions, compare
 
 __all__ = [
     "Change",

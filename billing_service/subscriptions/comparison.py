@@ -1,32 +1,17 @@
-"""Both truths side by side: what differs, what it means, and which call repairs it."""
+"""Both truths side by side: what Stripe shows of an organization, and what differs from the stored row."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..access import permissions_of
-from ..documents import Organization, Subscription, WebhookEvent
-from ..errors import BillingError, StripeMissing
+from ..documents import Organization, Subscription
+from ..errors import StripeMissing
 from ..plans import Plans
 from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveCharge, LiveCustomer, LiveSubscription
 from .observation import belongs
-from .selection import choose, live_ones
-from .statuses import ENDED, LIVE, PAID_UP, effective_plan, holds
-
-VERDICTS = (
-    "stripe_unavailable",
-    "customer_deleted",
-    "missing_in_stripe",
-    "missing_in_db",
-    "several_live_subscriptions",
-    "plan_unresolved",
-    "diverged",
-    "overridden",
-    "not_billed",
-    "in_sync",
-)
+from .statuses import ENDED, LIVE, PAID_UP, effective_plan
 
 
 @dataclass(frozen=True)
@@ -48,21 +33,6 @@ class Difference:
     stored: Any
     live: Any
     severity: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The two truths compared. `live` is None when Stripe did not answer; `trouble` says why."""
-
-    organization: Organization
-    stored: Subscription | None
-    live: Live | None
-    chosen: LiveSubscription | None
-    live_plan: str | None
-    differences: tuple[Difference, ...]
-    verdict: str
-    explanation: str
-    trouble: BillingError | None = None
 
 
 def read_live(stripe: StripeGateway, row: Subscription | None) -> Live:
@@ -97,122 +67,7 @@ def _customer(stripe: StripeGateway, customer_id: str | None) -> LiveCustomer | 
         return None
 
 
-def compare(
-    organization: Organization,
-    row: Subscription | None,
-    live: Live | None,
-    *,
-    plans: Plans,
-    now: datetime,
-    trouble: BillingError | None = None,
-    unsettled: WebhookEvent | None = None,
-) -> Comparison:
-    """Compare the row with what Stripe showed; `live` None means that Stripe did not answer.
-
-    `unsettled` is the newest event of the organization that failed or is dead.
-    """
-    mine = [each for each in live.subscriptions if row and belongs(each, row)] if live else []
-    chosen = choose(mine)
-    live_plan = plans.resolve(chosen.items).plan if chosen else None
-    differences = _differences(organization, row, live, chosen, live_plan, plans, now)
-    facts = _Facts(row, live, chosen, live_plan, live_ones(mine), differences, trouble, now)
-    verdict = next(name for name in VERDICTS if getattr(facts, name)())
-    return Comparison(
-        organization=organization,
-        stored=row,
-        live=live,
-        chosen=chosen,
-        live_plan=live_plan,
-        differences=differences,
-        verdict=verdict,
-        explanation=facts.explain(verdict, str(organization.id)) + _told(unsettled),
-        trouble=trouble,
-    )
-
-
-def _told(event: WebhookEvent | None) -> str:
-    if event is None:
-        return ""
-    why = f" ({event.reason})" if event.reason else ""
-    return f" Event {event.event_id} ({event.type}) is {event.state}{why} and may be the cause."
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What the verdicts are drawn from; each method is the verdict of its name."""
-
-    row: Subscription | None
-    live: Live | None
-    chosen: LiveSubscription | None
-    live_plan: str | None
-    billed: tuple[LiveSubscription, ...]
-    differences: tuple[Difference, ...]
-    trouble: BillingError | None
-    now: datetime
-
-    def stripe_unavailable(self) -> bool:
-        return self.live is None
-
-    def customer_deleted(self) -> bool:
-        return bool(self.live and self.live.customer and self.live.customer.deleted)
-
-    def missing_in_stripe(self) -> bool:
-        return bool(self.live and self.live.missing and not self.billed)
-
-    def missing_in_db(self) -> bool:
-        return bool(self.billed) and not (self.row and self.row.stripe_subscription_id)
-
-    def several_live_subscriptions(self) -> bool:
-        return len(self.billed) > 1
-
-    def plan_unresolved(self) -> bool:
-        return bool(self.chosen and self.chosen.status in LIVE and self.live_plan is None)
-
-    def diverged(self) -> bool:
-        return bool(self.differences)
-
-    def overridden(self) -> bool:
-        return bool(self.row and holds(self.row.override, self.now))
-
-    def not_billed(self) -> bool:
-        return not self.billed and not (self.row and self.row.status in LIVE)
-
-    def in_sync(self) -> bool:
-        return True
-
-    def explain(self, verdict: str, org_id: str) -> str:
-        """The verdict in a sentence, with the call that repairs it."""
-        sync = f"Repair: POST /api/admin/billing/sync/{org_id}."
-        own = self.row.stripe_subscription_id if self.row else None
-        names = ", ".join(f"{each.id} ({each.status})" for each in self.billed)
-        fields = ", ".join(each.field for each in self.differences)
-        sentences = {
-            "stripe_unavailable": "Stripe did not answer, so only our side is shown; nothing is known to be wrong. "
-            + (self.trouble.detail if self.trouble else "")
-            + " Look again in a moment.",
-            "customer_deleted": "The Stripe customer was deleted, which ended its subscriptions. "
-            + (sync if self.differences else "Our side says so too; nothing is to be done."),
-            "missing_in_stripe": f"Our row names {own}, which Stripe does not show. "
-            + (
-                f"The customer is there, so the subscription is gone. {sync}"
-                if self.live and self.live.proven
-                else "This key does not see the customer either: the key may be of another account or mode, so "
-                "nothing is proven. Check STRIPE_SECRET_KEY before anything else."
-            ),
-            "missing_in_db": f"Stripe bills {names}, and our row has no subscription: paid but not granted. {sync}",
-            "several_live_subscriptions": f"Stripe bills {len(self.billed)} subscriptions at once: {names}. "
-            f"Repair: POST /api/admin/billing/cancel/{org_id} naming the unwanted one.",
-            "plan_unresolved": "The price of the live subscription stands for no plan in the plan file. "
-            "Repair: add the price to the file that BILLING_PLANS names, restart, then sync.",
-            "diverged": f"Stripe and our row differ in {fields}. {sync}",
-            "overridden": "Both sides agree; an admin's override decides the plan, whatever Stripe says.",
-            "not_billed": "There is nothing live at Stripe and we grant nothing that is paid for: both sides agree.",
-            "in_sync": "Stripe and our row agree.",
-        }
-        return sentences[verdict]
-
-
-def _differences(
+def differences_of(
     organization: Organization,
     row: Subscription | None,
     live: Live | None,
@@ -227,6 +82,12 @@ def _differences(
         found += _field_differences(row, chosen, live_plan, plans, now)
     elif live is not None and live.missing and row and row.status not in (None, *ENDED):
         found.append(Difference("status", row.status, None, "high"))
+    if row and live is not None:
+        found += [
+            Difference("organization", str(row.organization), each.metadata["organizationId"], "high")
+            for each in live.subscriptions
+            if each.id == row.stripe_subscription_id and not belongs(each, row)
+        ]
     if (organization.plan or plans.free) != granted:
         found.append(Difference("organization.plan", organization.plan, granted, "medium"))
     return tuple(found)
@@ -251,7 +112,7 @@ def _field_differences(
     }
     if live_plan is None or chosen.status not in LIVE:
         live.pop("stripe_plan")
-    else:
+    if live_plan is not None or chosen.status not in LIVE:
         live["plan"] = effective_plan(
             plans,
             now,
@@ -279,29 +140,3 @@ def _severity(name: str, row: Subscription | None, chosen: LiveSubscription) -> 
     ):
         return "low"
     return "medium"
-
-
-def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What can be done now, and why not for the rest: name, permission, allowed, reason."""
-    granted = permissions_of(roles)
-    row, live = comparison.stored, comparison.live
-    billed = [each for each in (live.subscriptions if live else ()) if each.status not in ENDED]
-    looked = bool(row and (row.stripe_subscription_id or row.candidates or (live and live.subscriptions)))
-    down = "Stripe does not answer" if live is None else None
-    unproven = (
-        "the key cannot prove that the subscription is gone" if live and live.missing and not live.proven else None
-    )
-    blocked = {
-        "sync": None
-        if row is None
-        else down or unproven or (None if looked else "there is no Stripe subscription to look at"),
-        "link": down,
-        "cancel": down or unproven or (None if billed else "nothing at Stripe is left to cancel"),
-    }
-    if row is None:
-        blocked["sync"] = blocked["cancel"] = "the organization has no row; link a subscription first"
-    listed = []
-    for name, permission in (("sync", "sync:create"), ("link", "link:create"), ("cancel", "cancel:create")):
-        reason = blocked[name] if permission in granted else f"your role lacks {permission}"
-        listed.append({"name": name, "permission": permission, "allowed": reason is None, "reason": reason})
-    return listed

@@ -66,6 +66,13 @@ def sync(
 
     def look(row: Subscription) -> Observation:
         seen = observe(stripe, row)
+        if seen.chosen is None and seen.conflicting:
+            foreign = seen.conflicting[0]
+            raise OrganizationConflict(
+                f"Stripe's metadata of {foreign.id} names organization {foreign.metadata['organizationId']}. Nothing "
+                "was written. If that is wrong, correct metadata.organizationId at Stripe, then sync.",
+                organizationId=foreign.metadata["organizationId"],
+            )
         if seen.chosen is None and not seen.gone:
             raise NoStripeSubscription(
                 f"Organization {org_id} has no subscription at Stripe to look at: the row names none and its customer "

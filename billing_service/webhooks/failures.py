@@ -27,7 +27,7 @@ _VARIABLE = re.compile(
 )
 
 
-def is_outage(error: BaseException) -> bool:
+def is_outage(error: Exception) -> bool:
     """Whether something else than the event or its handler failed."""
     if isinstance(error, OUTAGES) or isinstance(driver_error(error), STORE_ERRORS):
         return True

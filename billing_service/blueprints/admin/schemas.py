@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from ..wire import Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, stripe_id, text
+from ..wire import FieldName, Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, stripe_id, text
 
 
 class OverrideSchema(Wire):
@@ -106,7 +106,7 @@ class LiveSchema(Wire):
 
 
 class DifferenceSchema(Wire):
-    field = fields.String()
+    field = FieldName()
     stored = fields.Raw(allow_none=True)
     live = fields.Raw(allow_none=True)
     severity = fields.String()
@@ -179,7 +179,7 @@ class CustomerSchema(Wire):
 class ChangeSchema(Wire):
     previous = fields.Nested(SubscriptionSchema, allow_none=True)
     updated = fields.Nested(SubscriptionSchema)
-    changed = fields.List(fields.String())
+    changed = fields.List(FieldName())
     dry_run = fields.Boolean()
 
 

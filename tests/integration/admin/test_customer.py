@@ -168,6 +168,16 @@ def test_a_difference_names_both_values_and_its_severity(client, admin, billed, 
     differences = {each["field"]: each for each in show(client, admin, it.org_id).json["differences"]}
     assert (differences["status"]["stored"], differences["status"]["live"]) == ("active", "canceled")
     assert differences["status"]["severity"] == "high"
+    assert (differences["plan"]["stored"], differences["plan"]["live"]) == ("pro", "free")
+
+
+def test_a_subscription_that_names_another_organization_is_no_agreement(client, admin, billed, stripe):
+    it, other = billed("pro"), str(ObjectId())
+    stripe.subscriptions.update(it.subscription, {"metadata": {"organizationId": other}})
+    answer = show(client, admin, it.org_id).json
+    assert answer["verdict"] == "diverged"
+    assert {each["field"]: each["live"] for each in answer["differences"]}["organization"] == other
+    assert other in answer["explanation"]
 
 
 def test_paid_but_not_granted_is_critical(client, admin, billed):

@@ -18,7 +18,7 @@ def test_it_works(client, admin, billed):
     assert answer.status_code == 200
     assert answer.json["status"] == "active"
     assert answer.json["plan"] == "pro"
-    assert {"status", "plan", "stripePlan"} <= {*answer.json["changed"], "stripePlan"}
+    assert {"status", "plan", "stripePlan", "currentPeriodEnd"} <= set(answer.json["changed"])
     assert answer.json["previous"]["plan"] == "free"
     assert answer.json["updated"]["plan"] == "pro"
     assert (it.row.status, it.row.plan, it.row.stripe_plan, it.plan) == ("active", "pro", "pro", "pro")
@@ -151,6 +151,15 @@ def test_an_unresolved_plan_is_refused(client, admin, billed, frozen):
         answer = client.post(url(it.org_id), headers=admin)
     assert (answer.status_code, answer.json["code"]) == (409, "plan_unresolved")
     assert answer.json["priceId"].startswith("price_")
+
+
+def test_metadata_of_another_organization_is_refused(client, admin, billed, stripe, frozen):
+    it, other = billed("pro"), str(ObjectId())
+    stripe.subscriptions.update(it.subscription, {"metadata": {"organizationId": other}})
+    with frozen:
+        answer = client.post(url(it.org_id), headers=admin)
+    assert (answer.status_code, answer.json["code"]) == (409, "organization_conflict")
+    assert answer.json["organizationId"] == other
 
 
 def test_a_status_that_is_not_live_needs_no_plan(client, admin, billed, stripe):

@@ -1,0 +1,26 @@
+// Making elements. Data becomes text nodes and never markup: nothing here, and nothing elsewhere, parses HTML.
+
+/** An element: `h("td", {class: "note"}, "text", otherElement)`. Null and false children are left out. */
+export function h(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  element.append(...present(children));
+  return element;
+}
+
+/** Replace what is inside of an element. */
+export function fill(element, ...children) {
+  element.replaceChildren(...present(children));
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+function present(children) {
+  return children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false);
+}

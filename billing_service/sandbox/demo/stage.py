@@ -1,0 +1,218 @@
+"""What making the demo data needs of the running system: the API, Stripe's sandbox, webhooks that are held, MongoDB."""
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+from bson import ObjectId
+from pymongo import MongoClient
+
+from billing_service.documents.webhook_event import FINAL_STATES
+
+from ..dev_child import CannotStart
+from ..stripe.control import Control
+
+if TYPE_CHECKING:
+    from .organizations import Organization
+
+# The sandbox remembers in this product's metadata which organizations are finished.
+DIARY = "prod_demo_diary"
+PATIENCE_SECONDS = 90.0
+DAY = 86_400
+
+
+class Stage:
+    """Connections to a running system, and what is done with them for one organization or for all."""
+
+    def __init__(self, url: str, admin_token: str, stripe_api_base: str, stripe_secret_key: str, mongodb_uri: str):
+        self.url = url.rstrip("/")
+        self.stripe_api_base = stripe_api_base.rstrip("/")
+        self.control = Control(stripe_api_base)
+        self.mongo: MongoClient = MongoClient(mongodb_uri, tz_aware=True, tzinfo=UTC, serverSelectionTimeoutMS=5_000)
+        self.database = self.mongo.get_default_database("test")
+        self._token = {"Authorization": f"Bearer {admin_token}"}
+        self._key = {"Authorization": f"Bearer {stripe_secret_key}"}
+        self._http = requests.Session()
+        self._http.trust_env = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+        self.control.close()
+        self.mongo.close()
+
+    def look(self, path: str, **query: Any) -> dict | None:
+        """What Stripe has there; None when it knows no such object."""
+        answer = self._http.get(self.stripe_api_base + path, params=query, headers=self._key, timeout=30)
+        return None if answer.status_code == requests.codes.not_found else _read(answer)
+
+    def ask(self, path: str, form: dict[str, Any] | None = None, method: str = "POST") -> dict:
+        """A change at Stripe; the keys of `form` are spelt as Stripe's forms spell them (`items[0][price]`)."""
+        return _read(self._http.request(method, self.stripe_api_base + path, data=form, headers=self._key, timeout=30))
+
+    def call(self, method: str, path: str, body: dict[str, Any]) -> dict:
+        """A call of the service's API, repeated while it asks for patience."""
+
+        def answered() -> requests.Response | None:
+            answer = self._http.request(method, self.url + path, json=body, headers=self._token, timeout=30)
+            return None if answer.status_code == requests.codes.too_many_requests else answer
+
+        return _read(self._until(answered, f"{method} {path} was answered 429 all the time"))
+
+    def finished(self) -> set[str]:
+        """The ids of the organizations that are finished at Stripe and known here."""
+        diary = (self.look(f"/v1/products/{DIARY}") or {}).get("metadata", {})
+        known = self.database.organizations.find({"_id": {"$in": [ObjectId(each) for each in diary]}}, {"_id": 1})
+        return {str(each["_id"]) for each in known}
+
+    def finish(self, organizations: Iterable["Organization"]) -> None:
+        """Remember that these are made."""
+        if self.look(f"/v1/products/{DIARY}") is None:
+            self.ask("/v1/products", {"id": DIARY, "name": "Demo data (remembers what was made)", "active": "false"})
+        self.ask(f"/v1/products/{DIARY}", {f"metadata[{each.id}]": "made" for each in organizations})
+
+    def clear(self, organization: "Organization") -> None:
+        """Remove what an interrupted start left of an organization, here and at Stripe; its audit rows stay."""
+        for customer in self._listed("/v1/customers", email=organization.email):
+            self._remove_customer(customer["id"])
+        mine = {"organization": organization.object_id}
+        for name in ("subscriptions", "findings", "webhook_events"):
+            self.database[name].delete_many(mine)
+        self.database.organizations.delete_one({"_id": organization.object_id})
+
+    def _remove_customer(self, customer: str) -> None:
+        for state in ("held", "pending"):
+            self._lose(self._waiting(state, customer))
+        # First what the worker may be at: without its event it can write no row any more.
+        self.database.webhook_events.delete_many({"stripe_customer_id": customer})
+        for each in self.subscriptions_of(customer):
+            self.control.remove(each["id"])
+        self.control.remove(customer)
+
+    def tell_of(self, organization: "Organization") -> None:
+        """Tell the service of an organization, as the SaaS's backend does."""
+        told = {"name": organization.name, "slug": organization.slug}
+        self.call("PUT", f"/api/billing/organizations/{organization.id}", told)
+
+    def customer(self, organization: "Organization") -> str:
+        """A new customer at Stripe that names its organization."""
+        form = {"name": organization.name, "email": organization.email}
+        return self.ask("/v1/customers", form | {"metadata[organizationId]": organization.id})["id"]
+
+    def subscribe(self, customer: str, price: str, **more: Any) -> str:
+        """A new subscription of one price, paid at once."""
+        form = {"customer": customer, "items[0][price]": price}
+        return self.ask("/v1/subscriptions", form | more)["id"]
+
+    def customer_of(self, organization: "Organization") -> str:
+        """The organization's customer at Stripe."""
+        return self._listed("/v1/customers", email=organization.email)[0]["id"]
+
+    def subscription_of(self, organization: "Organization") -> dict:
+        """The newest subscription of the organization's customer."""
+        return self.subscriptions_of(self.customer_of(organization))[0]
+
+    def subscriptions_of(self, customer: str) -> list[dict]:
+        """All subscriptions of a customer, newest first."""
+        return self._listed("/v1/subscriptions", customer=customer, status="all")
+
+    def charges_of(self, customer: str) -> list[dict]:
+        """All charges of a customer, newest first."""
+        return self._listed("/v1/charges", customer=customer)
+
+    def _listed(self, path: str, **query: Any) -> list[dict]:
+        return (self.look(path, limit=100, **query) or {"data": []})["data"]
+
+    def row(self, organization: "Organization") -> dict:
+        """The stored subscription, as MongoDB has it."""
+        return self.database.subscriptions.find_one({"organization": organization.object_id}) or {}
+
+    def change_row(self, organization: "Organization", fields: dict[str, Any], unset: Iterable[str] = ()) -> None:
+        """Change the stored subscription behind the service's back."""
+        change: dict[str, Any] = {"$set": fields, "$inc": {"version": 1}}
+        if unset:
+            change["$unset"] = dict.fromkeys(unset, "")
+        self.database.subscriptions.update_one({"organization": organization.object_id}, change)
+
+    def change_organization(self, organization: "Organization", plan: str) -> None:
+        """Change the organization's plan behind the service's back."""
+        self.database.organizations.update_one({"_id": organization.object_id}, {"$set": {"plan": plan}})
+
+    def age(self, customer: str, days: int) -> None:
+        """Move all that the customer has at Stripe into the past, with the events that are not delivered yet."""
+        for subscription in self.subscriptions_of(customer):
+            self.control.patch(subscription["id"], _earlier(subscription, days))
+            if subscription["status"] in ("active", "trialing"):
+                # Any change makes the sandbox see anew when this one's period ends.
+                self.ask(f"/v1/subscriptions/{subscription['id']}", {"description": f"Since {days} days and more"})
+        for charge in self.charges_of(customer):
+            self.control.patch(charge["id"], _earlier(charge, days))
+        for delivery in self._held(customer):
+            event = self.look(f"/v1/events/{delivery['event']}")
+            self.control.patch(delivery["event"], _earlier(event or {}, days))
+
+    def deliver(self, about: str = "") -> None:
+        """Send the held webhooks that name this id, or all, and wait until the worker has brought each to an end."""
+        held = self._held(about)
+        self.control.release([each["id"] for each in held], wait=False)
+        ours = {"event_id": {"$in": [each["event"] for each in held]}, "state": {"$in": list(FINAL_STATES)}}
+        self._until(
+            lambda: self.database.webhook_events.count_documents(ours) == len(held),
+            "the worker has not handled the webhooks",
+        )
+
+    def lose_deliveries(self) -> None:
+        """Lose every webhook that is held, with its event: nothing will ever repair what it told of."""
+        self._lose(self._held())
+
+    def _held(self, about: str = "") -> list[dict]:
+        return self._waiting("held", about)
+
+    def _waiting(self, state: str, about: str) -> list[dict]:
+        return [each for each in self.control.deliveries(state=state) if about in (each["body"] or "")]
+
+    def _lose(self, deliveries: Iterable[dict]) -> None:
+        for each in deliveries:
+            self.control.drop(each["id"])
+            self.control.remove(each["event"])
+
+    def _until(self, question: Callable[[], Any], words: str) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            answer = question()
+            if answer is not None and answer is not False:
+                return answer
+            time.sleep(0.1)
+        raise CannotStart(f"The demo data could not be made: after {PATIENCE_SECONDS:.0f} s {words}.")
+
+
+def _read(answer: requests.Response) -> dict:
+    if not answer.ok:
+        asked = f"{answer.request.method} {answer.request.path_url}"
+        raise CannotStart(
+            f"The demo data could not be made: {asked} was answered {answer.status_code}: {answer.text[:300]}"
+        )
+    return answer.json()
+
+
+def _earlier(subject: dict, days: int) -> dict:
+    """The patch that makes a Stripe object that many days older."""
+    moments = (
+        "created",
+        "start_date",
+        "billing_cycle_anchor",
+        "trial_start",
+        "trial_end",
+        "canceled_at",
+        "ended_at",
+    )
+    patch: dict[str, Any] = {name: subject[name] - days * DAY for name in moments if subject.get(name)}
+    if subject.get("object") == "subscription":
+        edges = ("current_period_start", "current_period_end")
+        items = [item | {name: item[name] - days * DAY for name in edges} for item in subject["items"]["data"]]
+        patch["items"] = {"data": items}
+    return patch
