@@ -1,6 +1,7 @@
 """Identity and rights, with the real guard, on the real parameterised paths."""
 
 import time
+from pathlib import Path
 
 import jwt as pyjwt
 import pytest
@@ -48,6 +49,19 @@ def test_every_other_route_names_one_permission(app):
 
 def test_the_open_routes_exist(app):
     assert {rule.endpoint for rule in app.url_map.iter_rules()} >= OPEN
+
+
+def test_every_endpoint_has_a_test_file(app):
+    tested = {path.name for path in Path(__file__).parents[1].rglob("test_*.py")}
+    names = [rule.endpoint.split(".") for rule in app.url_map.iter_rules()]
+    wanted = {
+        f"test_{endpoint.removeprefix('show_').removeprefix('list_').removeprefix('put_')}.py"
+        for blueprint, *rest in names
+        for endpoint in rest
+        if blueprint in ("admin", "organizations")
+    }
+    assert len(wanted) >= 6
+    assert wanted <= tested, wanted - tested
 
 
 def test_no_token_is_401_everywhere(app, client):
