@@ -197,6 +197,7 @@ def _repair(
     rule: Callable[..., Any],
 ) -> None:
     from .errors import BillingError
+    from .jobs import wakeups
     from .operations import Asked, Running, perform
     from .subscriptions import change_outcome
 
@@ -211,7 +212,9 @@ def _repair(
         if dry_run:
             outcome = change_outcome(rule(org_id, dry_run=True, **at_hand))
         else:
-            outcome, _ = perform(asked, billing.clock(), work)
+            outcome, _ = perform(asked, billing.clock, work)
+            if kind == "link":
+                wakeups.wake_attached(org_id)
     except BillingError as refusal:
         click.echo(f"{refusal.code}: {refusal.detail}", err=True)
         sys.exit(1)

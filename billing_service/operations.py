@@ -1,6 +1,7 @@
 """Every admin mutation as one operation: idempotent by its key, recorded before and after it happens.
 
-An operation that died half way is found by its intent row and resumed by the next call with its key.
+An operation that died half way is found by its intent row: the next call with its key resumes it, the sweep
+closes its record, and one that asked Stripe for something is looked after until the effect is seen.
 """
 
 import hashlib
@@ -13,15 +14,18 @@ from typing import Any
 from bson import ObjectId
 from mongoengine.errors import NotUniqueError
 
-from .documents import AdminAction, AdminOperation
-from .errors import BillingError, IdempotencyInProgress, IdempotencyMismatch
+from .documents import AdminAction, AdminOperation, Subscription
+from .errors import BillingError, Conflict, IdempotencyInProgress, IdempotencyMismatch
 
 LEASE = timedelta(minutes=2)
 KEPT = timedelta(hours=24)
 AUDIT_KEPT = timedelta(days=5 * 365)
+SETTLE_BATCH = 100
 
 # Not the caller's fault, or not about this request: the same key may be tried again.
 UNSTORED = frozenset({401, 403, 429})
+
+Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,18 @@ class Asked:
 
     @classmethod
     def of(cls, record: AdminOperation) -> "Asked":
-        """The request behind a stored operation, for a follow-up by the service itself."""
+        """The request behind a stored operation, for what the service itself does about it later."""
         return cls(
             kind=record.kind,
             target=record.target,
             organization=ObjectId(record.target) if ObjectId.is_valid(record.target) else None,
             actor=record.actor,
-            role="follow-up",
+            role=record.role,
             route=record.route,
             body=record.parameters,
+            note=record.note,
             idempotency_key=record.idempotency_key,
+            request_id=record.request_id,
         )
 
     @property
@@ -71,62 +77,145 @@ class Outcome:
 
 
 class Running:
-    """A started operation, handed to the work. `complete` is called inside the work's own transaction."""
+    """One attempt at an operation. Whatever it records stands only while no other attempt took over."""
 
-    def __init__(self, asked: Asked, record: AdminOperation, now: datetime):
+    def __init__(self, asked: Asked, record: AdminOperation, clock: Clock):
         self.asked = asked
         self.record = record
-        self.now = now
+        self.clock = clock
         self.completed = False
+        # An effect asked for by an earlier attempt may still come, whatever this one learns.
+        self.pursued_before = record.pursued
 
     def complete(self, outcome: Outcome) -> None:
-        """Record the success; the audit's outcome row and the stored answer stand or fall with the effect."""
-        _audit(self.asked, self.record, "outcome", self.now, "succeeded", outcome=outcome)
-        AdminOperation.objects(id=self.record.pk, attempt=self.record.attempt).update_one(
-            set__state="done",
-            set__stored=True,
-            set__answer_status=outcome.status,
-            set__answer=outcome.answer,
-            set__next_check_at=None,
-            set__expires_at=self.now + KEPT,
+        """Record the success; called inside the work's own transaction, so that all of it stands or falls.
+
+        Raises IdempotencyInProgress when another attempt took the operation over.
+        """
+        now = self.clock()
+        self._record(
+            state="done",
+            stored=True,
+            answer_status=outcome.status,
+            answer=outcome.answer,
+            next_check_at=None,
+            expires_at=now + KEPT,
         )
+        self.audit("outcome", "succeeded", before=outcome.before, after=outcome.after)
         self.completed = True
 
+    def pursue(self, **parameters: Any) -> None:
+        """From now on an effect may happen at Stripe: have it looked for until it is seen, even if we die now."""
+        self.record.pursued = True
+        self.record.parameters = {**self.record.parameters, **parameters}
+        self._record(
+            parameters=self.record.parameters,
+            pursued=True,
+            next_check_at=self.clock() + LEASE + timedelta(minutes=1),
+            expires_at=None,
+        )
+
+    def nothing_was_sent(self) -> None:
+        """This attempt certainly had no effect."""
+        self.record.pursued = self.pursued_before
+
+    def refused(self, refusal: BillingError) -> None:
+        """Record a refusal; while an effect may still come the operation stays unknown until somebody has looked."""
+        now, unknown = self.clock(), self.record.pursued
+        stored = 400 <= refusal.status < 500 and refusal.status not in UNSTORED and not isinstance(refusal, Conflict)
+        result = "unknown" if unknown else "failed"
+        self._record(
+            required=False,
+            state=result,
+            pursued=unknown,
+            stored=stored and not unknown,
+            answer_status=refusal.status,
+            answer=refusal.problem(self.asked.request_id),
+            lease_until=now,
+            next_check_at=now + timedelta(minutes=1) if unknown else None,
+            first_unknown_at=(self.record.first_unknown_at or now) if unknown else None,
+            expires_at=None if unknown else now + KEPT,
+        )
+        self.audit("outcome", result, before=stored_subscription(self.asked), error=f"{refusal.code}: {refusal.detail}")
+
+    def look_again(self, pause: timedelta) -> None:
+        """Give an unknown operation back: nothing was seen this time."""
+        now = self.clock()
+        self._record(required=False, state="unknown", lease_until=now, next_check_at=now + pause)
+
     def give_up(self, error: str) -> None:
-        """Record that nobody will look any more."""
-        AdminOperation.objects(id=self.record.pk).update_one(
-            set__state="failed", set__stored=False, set__next_check_at=None, set__expires_at=self.now + KEPT
-        )
-        _audit(self.asked, self.record, "outcome", self.now, "failed", error=error)
+        """Record that nobody will look any more; raises IdempotencyInProgress if another attempt took over."""
+        now = self.clock()
+        self._record(state="failed", stored=False, next_check_at=None, pursued=False, expires_at=now + KEPT)
+        self.audit("outcome", "failed", before=stored_subscription(self.asked), error=error)
 
-    def remember(self, **parameters: Any) -> None:
-        """Keep what a follow-up needs to know if this process dies now."""
-        AdminOperation.objects(id=self.record.pk).update_one(
-            **{f"set__parameters__{name}": value for name, value in parameters.items()}
-        )
+    def _record(self, required: bool = True, **values: Any) -> None:
+        """Write to the operation if it is still this attempt's."""
+        mine = AdminOperation.objects(id=self.record.pk, attempt=self.record.attempt, state="started")
+        written = mine.update_one(**{f"set__{name}": value for name, value in values.items()})
+        if required and not written:
+            raise IdempotencyInProgress(
+                "This operation took so long that another call resumed it; its answer counts. Ask again.", retry_after=2
+            )
+
+    def audit(
+        self,
+        phase: str,
+        result: str,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Add a row to the audit log."""
+        asked, now = self.asked, self.clock()
+        AdminAction(
+            operation=self.record.pk,
+            phase=phase,
+            at=now,
+            actor=asked.actor,
+            role=asked.role,
+            action=asked.kind,
+            target=asked.target,
+            organization=asked.organization,
+            note=asked.note,
+            request_id=asked.request_id,
+            outcome=result,
+            parameters=self.record.parameters,
+            before=before,
+            after=after,
+            error=error,
+            expires_at=now + AUDIT_KEPT,
+        ).save(force_insert=True)
 
 
-def perform(asked: Asked, now: datetime, work: Callable[[Running], Outcome]) -> tuple[Outcome, bool]:
+def stored_subscription(asked: Asked) -> dict[str, Any] | None:
+    """The organization's subscription object as it is stored now."""
+    row = Subscription.objects(organization=asked.organization).first() if asked.organization else None
+    return row.describe() if row else None
+
+
+def perform(asked: Asked, clock: Clock, work: Callable[[Running], Outcome]) -> tuple[Outcome, bool]:
     """Do the work once for this key; returns its outcome and whether it is a stored one.
 
     Refuses with IdempotencyMismatch (key used with another request) and IdempotencyInProgress. A refusal by
     the work is recorded and raised again; refusals of status 4xx but 401, 403, 429 are the key's answer too.
     """
-    record, stored = _begin(asked, now)
+    record, stored = _begin(asked, clock())
     if stored is not None:
         return stored, True
-    running = Running(asked, record, now)
-    _audit(asked, record, "intent", now, "pending")
+    running = Running(asked, record, clock)
+    running.audit("intent", "pending", before=stored_subscription(asked))
     try:
         outcome = work(running)
+        if not running.completed:
+            running.complete(outcome)
     except BillingError as refusal:
-        _refused(running, refusal)
+        running.refused(refusal)
         raise
     except Exception as bug:
-        _refused(running, BillingError(f"{type(bug).__name__}"))
+        running.refused(BillingError(f"{type(bug).__name__}; see the log line of request {asked.request_id}"))
         raise
-    if not running.completed:
-        running.complete(outcome)
     return outcome, False
 
 
@@ -139,6 +228,9 @@ def _begin(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
         idempotency_key=asked.idempotency_key,
         body_hash=asked.body_hash,
         parameters=asked.body,
+        role=asked.role,
+        note=asked.note,
+        request_id=asked.request_id,
         state="started",
         lease_until=now + LEASE,
         created_at=now,
@@ -165,13 +257,20 @@ def _again(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
         raise IdempotencyInProgress(
             "The operation with this Idempotency-Key is still running; ask again in a moment.", retry_after=2
         )
-    taken = AdminOperation.objects(id=known.pk, attempt=known.attempt, state=known.state).update_one(
-        set__state="started", set__lease_until=now + LEASE, inc__attempt=1
-    )
-    if not taken:
+    taken = take_over(known, now)
+    if taken is None:
         raise IdempotencyInProgress("Another call resumed this operation a moment ago.", retry_after=2)
-    known.reload()
-    return known, None
+    return taken, None
+
+
+def take_over(known: AdminOperation, now: datetime) -> AdminOperation | None:
+    """Begin the next attempt at an operation; None when somebody else did."""
+    values: dict[str, Any] = {"set__state": "started", "set__lease_until": now + LEASE, "inc__attempt": 1}
+    if known.pursued:
+        values["set__next_check_at"] = now + LEASE + timedelta(minutes=1)
+    if not AdminOperation.objects(id=known.pk, attempt=known.attempt, state=known.state).update_one(**values):
+        return None
+    return AdminOperation.objects(id=known.pk).first()
 
 
 def _stored_refusal(known: AdminOperation) -> BillingError:
@@ -181,6 +280,7 @@ def _stored_refusal(known: AdminOperation) -> BillingError:
         "status": known.answer_status,
         "title": answer.pop("title"),
         "level": "info",
+        "is_stored": True,
     }
     kind = type("StoredRefusal", (BillingError,), names)
     for standard in ("type", "status", "requestId"):
@@ -188,49 +288,18 @@ def _stored_refusal(known: AdminOperation) -> BillingError:
     return kind(answer.pop("detail", ""), errors=answer.pop("errors", None), **answer)
 
 
-def _refused(running: Running, refusal: BillingError) -> None:
-    """Record a refusal; one whose effect may still come stays unknown until somebody has looked."""
-    record, now = running.record, running.now
-    unknown = bool(refusal.facts.get("pending"))
-    stored = 400 <= refusal.status < 500 and refusal.status not in UNSTORED
-    outcome = "unknown" if unknown else "failed"
-    AdminOperation.objects(id=record.pk, attempt=record.attempt).update_one(
-        set__state=outcome,
-        set__stored=stored,
-        set__answer_status=refusal.status,
-        set__answer=refusal.problem(running.asked.request_id),
-        set__lease_until=now,
-        set__next_check_at=now + timedelta(minutes=1) if unknown else None,
-        set__first_unknown_at=(record.first_unknown_at or now) if unknown else None,
-        set__expires_at=None if unknown else now + KEPT,
-    )
-    _audit(running.asked, record, "outcome", now, outcome, error=f"{refusal.code}: {refusal.detail}")
+def settle_lapsed(*, clock: Clock) -> int:
+    """Close the records of operations whose process died and that asked Stripe for nothing; returns how many.
 
-
-def _audit(
-    asked: Asked,
-    record: AdminOperation,
-    phase: str,
-    now: datetime,
-    result: str,
-    *,
-    outcome: Outcome | None = None,
-    error: str | None = None,
-) -> None:
-    AdminAction(
-        operation=record.pk,
-        phase=phase,
-        at=now,
-        actor=asked.actor,
-        role=asked.role,
-        action=asked.kind,
-        target=asked.target,
-        organization=asked.organization,
-        note=asked.note,
-        request_id=asked.request_id,
-        outcome=result,
-        before=outcome.before if outcome else None,
-        after=outcome.after if outcome else None,
-        error=error,
-        expires_at=now + AUDIT_KEPT,
-    ).save(force_insert=True)
+    The same key still resumes them. Those that did ask are looked after by their follow-up.
+    """
+    now = clock()
+    lapsed = AdminOperation.objects(state="started", lease_until__lt=now, pursued=False).limit(SETTLE_BATCH)
+    settled = 0
+    for known in lapsed:
+        taken = take_over(known, now)
+        if taken is not None:
+            died = BillingError("the process died before it could finish; the same Idempotency-Key resumes it")
+            Running(Asked.of(taken), taken, clock).refused(died)
+            settled += 1
+    return settled

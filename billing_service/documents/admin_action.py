@@ -17,6 +17,7 @@ class AdminAction(Document):
     note = StringField()
     request_id = StringField()
     outcome = StringField(choices=("pending", "succeeded", "failed", "unknown"))
+    parameters = DictField()
     before = DictField()
     after = DictField()
     error = StringField()

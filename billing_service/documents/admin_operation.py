@@ -2,11 +2,15 @@
 
 from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, StringField
 
-from .store import IS_TEXT
+from .store import IS_TEXT, IS_TIME
 
 
 class AdminOperation(Document):
-    """A mutation an admin asked for. `state` unknown means: the effect at Stripe could not be seen yet."""
+    """A mutation an admin asked for. `state` unknown means: the effect at Stripe could not be seen yet.
+
+    `pursued` is set before Stripe is asked: from then on somebody looks until the effect is seen or given up,
+    whatever becomes of the process.
+    """
 
     kind = StringField(required=True)
     target = StringField(required=True)
@@ -15,6 +19,10 @@ class AdminOperation(Document):
     idempotency_key = StringField()
     body_hash = StringField(required=True)
     parameters = DictField()
+    role = StringField()
+    note = StringField()
+    request_id = StringField()
+    pursued = BooleanField(required=True, default=False)
     state = StringField(required=True, choices=("started", "done", "failed", "unknown"))
     attempt = IntField(required=True, default=1)
     lease_until = DateTimeField(required=True)
@@ -39,8 +47,13 @@ class AdminOperation(Document):
             },
             {
                 "fields": ["next_check_at"],
-                "name": "unknown",
-                "partialFilterExpression": {"state": "unknown"},
+                "name": "next_check_at",
+                "partialFilterExpression": {"next_check_at": IS_TIME},
+            },
+            {
+                "fields": ["lease_until"],
+                "name": "started",
+                "partialFilterExpression": {"state": "started"},
             },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],

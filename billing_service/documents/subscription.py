@@ -1,5 +1,7 @@
 """The thin copy of an organization's subscription: one row per organization."""
 
+from typing import Any
+
 from mongoengine import (
     BooleanField,
     DateTimeField,
@@ -98,3 +100,17 @@ class Subscription(Document):
             },
         ],
     }
+
+    def describe(self) -> dict[str, Any]:
+        """The row as plain values: the subscription object of answers and of the audit log."""
+        plain = {name: getattr(self, name) for name in self._fields if name not in ("id", "override", "candidates")}
+        plain["override"] = (
+            {name: getattr(self.override, name) for name in ("plan", "note", "actor", "at", "until")}
+            if self.override
+            else None
+        )
+        plain["candidates"] = [
+            {"stripe_subscription_id": each.stripe_subscription_id, "stripe_customer_id": each.stripe_customer_id}
+            for each in self.candidates
+        ]
+        return plain

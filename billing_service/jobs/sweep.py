@@ -10,6 +10,7 @@ from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
 from ..observability import log
+from ..operations import settle_lapsed
 from ..runtime import runtime
 from ..subscriptions import follow_up_cancels, lift_expired_overrides, verify_due
 from ..webhooks import ledger
@@ -41,7 +42,11 @@ def _verify() -> int:
 
 def _follow_up_cancels() -> int:
     with runtime.stripe.background():
-        return follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+        return follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, clock=runtime.clock)
+
+
+def _settle_operations() -> int:
+    return settle_lapsed(clock=runtime.clock)
 
 
 def _lift_overrides() -> int:
@@ -71,6 +76,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "leases_returned": _wake_due,
     "verified": _verify,
     "cancels_settled": _follow_up_cancels,
+    "operations_settled": _settle_operations,
     "overrides_lifted": _lift_overrides,
     "runs_taken_up": _take_up_runs,
     "queues_cleaned": _clean_registries,

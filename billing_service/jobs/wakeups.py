@@ -4,10 +4,13 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
+from bson import ObjectId
 from redis.exceptions import RedisError
 from rq import Queue
 from rq_scheduler import Scheduler
 
+from .. import webhooks
+from ..documents import Subscription
 from ..observability import log
 from ..runtime import runtime
 
@@ -105,3 +108,10 @@ def _enqueue(queue: str, pending_seconds: int) -> bool:
         return False
     silence.end()
     return True
+
+
+def wake_attached(org_id: ObjectId) -> None:
+    """Have the events handled that named nobody and whose subscription or customer is this organization's now."""
+    row = Subscription.objects(organization=org_id).only("stripe_customer_id", "stripe_subscription_id").first()
+    if row and webhooks.wake_attached(customer_id=row.stripe_customer_id, subscription_id=row.stripe_subscription_id):
+        wake()

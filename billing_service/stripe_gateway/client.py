@@ -120,6 +120,13 @@ class StripeGateway:
             params = params | {"starting_after": found[-1].id}
         raise StripeRejected(f"The customer {customer_id} has more than {PAGE * PAGES} subscriptions.")
 
+    def newest_subscriptions_of(self, customer_id: str) -> Read[tuple[LiveSubscription, ...]]:
+        """The newest subscriptions, ended ones too, a hundred at most, in one request; raises StripeMissing."""
+        answer = self._get(
+            "newest_subscriptions_of", "/v1/subscriptions", {"customer": customer_id, "status": "all", "limit": PAGE}
+        )
+        return self._listed(answer, shapes.subscription, "subscription")
+
     def charges_of(self, customer_id: str, limit: int = 10) -> Read[tuple[LiveCharge, ...]]:
         """The customer's newest charges; raises StripeMissing."""
         answer = self._get("charges_of", "/v1/charges", {"customer": customer_id, "limit": limit})

@@ -1,10 +1,11 @@
 """The organization's subscription: which one it is, what it means, and the one way it is written."""
 
 from .cancel_follow_up import follow_up_cancels
-from .cancellation import Wanted, cancel, outcome_of
+from .cancel_target import Wanted
+from .cancellation import cancel, foretell, outcome_of
 from .comparison import Live, read_live
 from .convergence import converge, stored_row
-from .decision import Change, describe
+from .decision import Change
 from .synchronization import (
     change_outcome,
     follow,
@@ -27,9 +28,9 @@ __all__ = [
     "change_outcome",
     "compare",
     "converge",
-    "describe",
     "follow",
     "follow_up_cancels",
+    "foretell",
     "lift_expired_overrides",
     "link",
     "outcome_of",

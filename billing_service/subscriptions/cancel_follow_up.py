@@ -1,74 +1,78 @@
 """Cancels whose result could not be seen: looked at again, never asked for again."""
 
+import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from ..documents import AdminOperation, Finding
-from ..errors import BillingError, StripeMissing
+from ..documents import EPOCH, AdminOperation, Finding
+from ..errors import BillingError, CancelUnverified, IdempotencyInProgress
 from ..observability import log
-from ..operations import Asked, Running
+from ..operations import Asked, Running, take_over
 from ..plans import Plans
-from ..stripe_gateway import LiveSubscription, Read, StripeGateway
-from .cancellation import Wanted, outcome_of, prove_gone, write_cancelled
+from ..stripe_gateway import StripeGateway
+from .cancel_target import Wanted, find_target
+from .cancellation import outcome_of, write_cancelled
 from .synchronization import require_row
 
 EAGER, PATIENT = timedelta(hours=1), timedelta(hours=24)
 FOLLOW_UP_BATCH = 50
 
 
-def follow_up_cancels(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
+def follow_up_cancels(*, stripe: StripeGateway, plans: Plans, clock: Callable[[], datetime]) -> int:
     """Look, and only look, whether unseen cancels have happened; returns how many were settled.
 
     Each minute for an hour, each hour for a day; after that the operation has failed and a finding tells of it.
+    Cancels whose process died after asking Stripe are among them.
     """
-    due = AdminOperation.objects(kind="cancel", state="unknown", next_check_at__lte=now).limit(FOLLOW_UP_BATCH)
-    return sum(_follow_up(operation, stripe, plans, now) for operation in due)
+    now = clock()
+    due = AdminOperation.objects(
+        kind="cancel", pursued=True, next_check_at__gt=EPOCH, next_check_at__lte=now, state__in=("unknown", "started")
+    ).limit(FOLLOW_UP_BATCH)
+    return sum(_follow_up(record, stripe, plans, clock) for record in due)
 
 
-def _follow_up(record: AdminOperation, stripe: StripeGateway, plans: Plans, now: datetime) -> bool:
-    waited = now - record.first_unknown_at
-    pause = timedelta(minutes=1) if waited < EAGER else timedelta(hours=1)
-    claimed = AdminOperation.objects(id=record.pk, state="unknown", next_check_at=record.next_check_at).update_one(
-        set__next_check_at=now + pause
-    )
-    if not claimed:
+def _follow_up(known: AdminOperation, stripe: StripeGateway, plans: Plans, clock: Callable[[], datetime]) -> bool:
+    record = take_over(known, clock())
+    if record is None:
         return False
-    running = Running(Asked.of(record), record, now)
+    running = Running(Asked.of(record), record, clock)
+    waited = clock() - (record.first_unknown_at or record.created_at)
     try:
-        if _settled(running, stripe, plans, now):
-            return True
+        _look(running, stripe, plans, clock())
+        return True
+    except IdempotencyInProgress:
+        return False
+    except CancelUnverified as unseen:
+        log.info("cancel_not_seen_yet", operation=str(record.pk), organization=record.target, detail=unseen.detail)
     except BillingError as refusal:
         log.warning("cancel_follow_up_failed", operation=str(record.pk), organization=record.target, code=refusal.code)
     if waited < EAGER + PATIENT:
+        running.look_again(timedelta(minutes=1) if waited < EAGER else timedelta(hours=1))
         return False
-    _note_unverified(record, now)
-    running.give_up("cancel_unverified: the wanted state was not seen at Stripe within 25 hours")
+    with contextlib.suppress(IdempotencyInProgress):
+        running.give_up("cancel_unverified: the wanted state was not seen at Stripe within 25 hours")
+        _note_unverified(record, clock())
     return True
 
 
-def _settled(running: Running, stripe: StripeGateway, plans: Plans, now: datetime) -> bool:
-    wanted = Wanted(mode=running.record.parameters["mode"])
+def _look(running: Running, stripe: StripeGateway, plans: Plans, now: datetime) -> None:
     target_id = running.record.parameters["stripe_target_id"]
+    wanted = Wanted(mode=running.record.parameters["mode"], subscription_id=target_id)
     org_id = ObjectId(running.record.target)
-    read: Read[LiveSubscription] | None
-    try:
-        read = stripe.subscription(target_id)
-    except StripeMissing:
-        prove_gone(require_row(org_id), target_id, stripe)
-        read = None
-    if read is not None and not wanted.reached(read.value):
-        return False
+    target = find_target(require_row(org_id), wanted, stripe, remembered=target_id)
     write_cancelled(
         org_id,
-        target_id,
-        read,
+        target,
+        wanted,
+        None,
         stripe=stripe,
         plans=plans,
         now=now,
+        verify_seconds=0,
         also=lambda cancelled: running.complete(outcome_of(cancelled)),
     )
-    return True
 
 
 def _note_unverified(record: AdminOperation, now: datetime) -> None:

@@ -46,7 +46,7 @@ def read_live(stripe: StripeGateway, row: Subscription | None) -> Live:
     listed: tuple[LiveSubscription, ...] = ()
     charges: tuple[LiveCharge, ...] = ()
     if customer and not customer.deleted:
-        listed = stripe.subscriptions_of(customer.id).value
+        listed = stripe.newest_subscriptions_of(customer.id).value
         charges = stripe.charges_of(customer.id, limit=10).value
     own = row.stripe_subscription_id
     missing = False
@@ -82,6 +82,16 @@ def differences_of(
         found += _field_differences(row, chosen, live_plan, plans, now)
     elif live is not None and live.missing and row and row.status not in (None, *ENDED):
         found.append(Difference("status", row.status, None, "high"))
+    elif live is not None and row and not live.missing:
+        due = effective_plan(
+            plans,
+            now,
+            override=row.override,
+            status=row.status,
+            suspended_at=row.suspended_at,
+            stripe_plan=row.stripe_plan,
+        )
+        found += [] if due == row.plan else [Difference("plan", row.plan, due, "high")]
     if row and live is not None:
         found += [
             Difference("organization", str(row.organization), each.metadata["organizationId"], "high")

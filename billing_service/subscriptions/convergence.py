@@ -10,16 +10,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
-from ..documents import Finding, Organization, OutboxSignal, Subscription, in_transaction
+from ..documents import Finding, Organization, OutboxSignal, Subscription, WebhookEvent, in_transaction
+from ..documents.finding import OPEN_STATES
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
 from .decision import DOUBT, Change, Noticed, decide
 from .observation import Observation
 
 TRIES = 8
+SETTLED_BY_A_LOOK = (
+    "several_live_subscriptions",
+    "plan_unresolved",
+    "plan_ambiguous",
+    "organization_conflict",
+    "customer_shared",
+)
 SIGNALS_KEPT = timedelta(days=90)
 
 Look = Callable[[Subscription], Observation | None]
@@ -40,7 +49,6 @@ def converge(
     also: Also | None = None,
     dry_run: bool = False,
     strict_plan: bool = False,
-    newest_created: datetime | None = None,
 ) -> Change:
     """Bring the organization's row to what `look` shows; `also` runs in the same transaction.
 
@@ -58,7 +66,7 @@ def converge(
                 plans=plans,
                 now=now,
                 source=source,
-                newest_created=newest_created,
+                newest_created=newest_event_of(seen.chosen.id) if seen and seen.chosen else None,
                 strict_plan=strict_plan,
             )
             refuse_shared(change)
@@ -75,6 +83,12 @@ def converge(
         "Try again.",
         retry_after=2,
     )
+
+
+def newest_event_of(subscription_id: str) -> datetime | None:
+    """When the newest event of a subscription that we know of was created, by Stripe's clock."""
+    newest = WebhookEvent.objects(stripe_subscription_id=subscription_id).only("created").order_by("-created").first()
+    return newest.created if newest else None
 
 
 def stored_row(org_id: ObjectId) -> Subscription | None:
@@ -97,7 +111,7 @@ def refuse_shared(change: Change) -> None:
         if change.updated[name] and change.updated[name] != getattr(change.row, name)
     }
     for name, value in ids.items():
-        other = Subscription.objects(organization__ne=change.organization, **{name: value}).only("organization").first()
+        other = holder_of(name, value, but=change.organization)
         if other:
             raise CustomerShared(
                 f"{value} belongs to organization {other.organization}. One Stripe customer serves one organization "
@@ -105,6 +119,12 @@ def refuse_shared(change: Change) -> None:
                 organizationId=str(other.organization),
                 stripeId=value,
             )
+
+
+def holder_of(name: str, value: str, *, but: ObjectId) -> Subscription | None:
+    """Another organization's row with this Stripe id, be it only as that of a candidate."""
+    others = Q(**{name: value}) | Q(**{f"candidates__{name}": value})
+    return Subscription.objects(others, organization__ne=but).only("organization").first()
 
 
 def commit(change: Change, *, now: datetime, also: Also | None = None) -> None:
@@ -155,10 +175,14 @@ def _write_signals(change: Change, subscription_id: ObjectId, now: datetime) -> 
         ).save(force_insert=True)
 
 
+def _fingerprint(change: Change, noticed: Noticed) -> str:
+    return ":".join((noticed.kind, str(change.organization), *sorted(noticed.stripe_subscription_ids)))
+
+
 def _note(change: Change, noticed: Noticed, now: datetime) -> None:
-    fingerprint = ":".join((noticed.kind, str(change.organization), *sorted(noticed.stripe_subscription_ids)))
+    fingerprint = _fingerprint(change, noticed)
     seen: dict[str, Any] = {"set__last_seen_at": now, "inc__times_seen": 1, "set__live": noticed.live}
-    if Finding.objects(fingerprint=fingerprint, state__in=("open", "acknowledged")).update_one(**seen):
+    if Finding.objects(fingerprint=fingerprint, state__in=OPEN_STATES).update_one(**seen):
         return
     Finding(
         fingerprint=fingerprint,
@@ -178,17 +202,8 @@ def _settle_findings(change: Change, now: datetime) -> None:
     """What a complete look no longer shows is resolved by it."""
     if not change.complete:
         return
-    still = {noticed.kind for noticed in change.noticed}
-    kinds = [
-        kind
-        for kind in (
-            "several_live_subscriptions",
-            "plan_unresolved",
-            "plan_ambiguous",
-            "organization_conflict",
-        )
-        if kind not in still
-    ]
-    Finding.objects(organization=change.organization, state__in=("open", "acknowledged"), kind__in=kinds).update(
-        set__state="resolved", set__resolved_at=now, set__resolved_by=change.updated["synced_from"]
-    )
+    resolved = {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": change.updated["synced_from"]}
+    ours = Finding.objects(organization=change.organization, state__in=OPEN_STATES)
+    still = [_fingerprint(change, noticed) for noticed in change.noticed]
+    ours.filter(kind__in=SETTLED_BY_A_LOOK, fingerprint__nin=still).update(**resolved)
+    ours.filter(kind="cancel_unverified", stripe_subscription_ids__nin=list(change.not_ended)).update(**resolved)

@@ -51,6 +51,7 @@ class Change:
     signals: tuple[Signal, ...] = ()
     noticed: tuple[Noticed, ...] = ()
     complete: bool = False
+    not_ended: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> list[str]:
@@ -59,21 +60,6 @@ class Change:
         return sorted(
             name for name, value in self.updated.items() if name not in BOOKKEEPING and before.get(name) != value
         )
-
-
-def describe(row: Subscription) -> dict[str, Any]:
-    """The row as plain values: the subscription object of answers and of the audit log."""
-    plain = {name: getattr(row, name) for name in Subscription._fields if name not in ("id", "override", "candidates")}
-    plain["override"] = (
-        {name: getattr(row.override, name) for name in ("plan", "note", "actor", "at", "until")}
-        if row.override
-        else None
-    )
-    plain["candidates"] = [
-        {"stripe_subscription_id": each.stripe_subscription_id, "stripe_customer_id": each.stripe_customer_id}
-        for each in row.candidates
-    ]
-    return plain
 
 
 def decide(
@@ -100,14 +86,15 @@ def decide(
         values["customer_deleted_at"] = (row.customer_deleted_at or now) if seen.customer_deleted else None
         if resolution and resolution.plan:
             values["stripe_plan"] = resolution.plan
+        elif seen.chosen is not None and seen.chosen.status in LIVE:
+            values["stripe_plan"] = _kept_plan(row)
     if row.override and not holds(row.override, now):
         values["override"] = None
     after = {
         name: values.get(name, getattr(row, name)) for name in ("override", "status", "suspended_at", "stripe_plan")
     }
     unresolved = resolution is not None and resolution.plan is None and after["status"] in LIVE
-    plan = effective_plan(plans, now, **after)
-    values["plan"] = row.plan if unresolved and row.pk and not holds(row.override, now) else plan
+    values["plan"] = effective_plan(plans, now, **after)
     return _change(
         row,
         seen,
@@ -118,6 +105,14 @@ def decide(
     )
 
 
+def _kept_plan(row: Subscription) -> str | None:
+    """What an unresolved price leaves in force: the plan that Stripe granted until now, none if it granted none.
+
+    A plan of the past must not come back with a subscription whose price nobody can read.
+    """
+    return row.stripe_plan if row.pk and row.status in LIVE and row.suspended_at is None else None
+
+
 def _change(
     row: Subscription,
     seen: Observation | None,
@@ -126,8 +121,8 @@ def _change(
     unresolved: Resolution | None,
     ambiguous: bool,
 ) -> Change:
-    previous = describe(row) if row.pk else None
-    updated = describe(row) | {name: _plain(value) for name, value in values.items()} | {"version": row.version + 1}
+    previous = row.describe() if row.pk else None
+    updated = row.describe() | {name: _plain(value) for name, value in values.items()} | {"version": row.version + 1}
     return Change(
         organization=row.organization,
         row=row,
@@ -137,6 +132,7 @@ def _change(
         signals=_signals(row, updated, plans, unresolved),
         noticed=_noticed(seen, unresolved, ambiguous),
         complete=bool(seen and seen.complete),
+        not_ended=frozenset(each.id for each in seen.found if each.status not in ENDED) if seen else frozenset(),
     )
 
 
@@ -244,7 +240,8 @@ def _signals(
             signals.append(Signal("payment_failed", facts))
         if updated["status"] in ENDED and row.status is not None:
             signals.append(Signal("subscription_expired", facts))
-    if unresolved:
+    told = (row.stripe_subscription_id, row.price_id, row.status in LIVE)
+    if unresolved and told != (updated["stripe_subscription_id"], unresolved.price_id, True):
         signals.append(Signal("plan_unresolved", {"price_id": unresolved.price_id}))
     return tuple(signals)
 

@@ -168,9 +168,14 @@ def belongs(found: LiveSubscription, row: Subscription) -> bool:
 def _past_due_evidence(stripe: StripeGateway, row: Subscription, chosen: LiveSubscription | None) -> datetime | None:
     if chosen is None or chosen.status != "past_due":
         return None
-    if row.past_due_since and row.stripe_subscription_id == chosen.id and row.status == "past_due":
-        return row.past_due_since
+    same = row.stripe_subscription_id == chosen.id
+    if same and row.past_due_since and row.status not in PAID_UP:
+        return row.past_due_since  # it was not paid up in between: the same spell
     opened = stripe.open_invoices_of(chosen.id).value
+    if same and row.status in PAID_UP and row.as_of:
+        # An older invoice that is still open is of an earlier spell: the subscription was paid up since.
+        paid_up_at = row.as_of
+        opened = tuple(each for each in opened if each > paid_up_at)
     return min(opened, default=chosen.current_period_start)
 
 

@@ -7,21 +7,27 @@ from bson import ObjectId
 
 from ..documents import EPOCH, Organization, Subscription
 from ..errors import (
+    BillingError,
     CustomerShared,
-    MissingUnproven,
     NoStripeSubscription,
     NotLive,
     OrganizationConflict,
     OrganizationNotFound,
     SeveralLive,
+    StripeCircuitOpen,
+    StripeMisconfigured,
     StripeMissing,
+    StripeNotConfigured,
+    StripeRateLimited,
+    StripeUnavailable,
     SubscriptionNotFound,
 )
+from ..observability import log
 from ..operations import Outcome
 from ..plans import Plans
 from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveSubscription, Read
-from .convergence import Also, converge, stored_row
+from .convergence import Also, converge, holder_of, stored_row
 from .decision import Change
 from .observation import Observation, observe
 from .statuses import LIVE
@@ -112,7 +118,7 @@ def link(
 def refuse_foreign(org_id: ObjectId, found: LiveSubscription, stripe: StripeGateway) -> None:
     """Raise CustomerShared or OrganizationConflict when the subscription is another organization's."""
     for name, value in (("stripe_subscription_id", found.id), ("stripe_customer_id", found.customer)):
-        other = Subscription.objects(organization__ne=org_id, **{name: value}).only("organization").first()
+        other = holder_of(name, value, but=org_id)
         if other:
             raise CustomerShared(
                 f"{value} belongs to organization {other.organization}. Nothing was written.",
@@ -160,7 +166,6 @@ def follow(
     source: str,
     seen: Iterable[str] = (),
     seen_customers: Iterable[str] = (),
-    newest_created: datetime | None = None,
     also: Callable[[], None] | None = None,
 ) -> Change:
     """Bring the row to Stripe's state because of an event; `also` settles the event in the same transaction.
@@ -186,7 +191,6 @@ def follow(
         plans=plans,
         now=now,
         source=source,
-        newest_created=newest_created,
         also=(lambda change: also()) if also else None,
     )
 
@@ -199,8 +203,11 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
         try:
             follow(row.organization, stripe=stripe, plans=plans, now=now, source="verify")
             done += 1
-        except (MissingUnproven, StripeMissing, CustomerShared):
-            # The event's own handler or the next reconciliation tells of it; looking again each minute would not.
+        except (StripeUnavailable, StripeCircuitOpen, StripeRateLimited, StripeMisconfigured, StripeNotConfigured):
+            raise  # it is Stripe or the key, not this row
+        except BillingError as refusal:
+            # One row that cannot be looked at must not hold up the others.
+            log.warning("verify_postponed", organization=str(row.organization), code=refusal.code)
             Subscription.objects(id=row.pk, verify_at=row.verify_at).update_one(set__verify_at=now + timedelta(hours=1))
     return done
 

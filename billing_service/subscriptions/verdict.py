@@ -152,7 +152,7 @@ class _Facts:
             "plan_unresolved": "The price of the live subscription stands for no plan in the plan file. "
             "Repair: add the price to the file that BILLING_PLANS names, restart, then sync.",
             "diverged": f"Stripe's metadata of {own} names organization {stranger}. Repair: correct "
-            "metadata.organizationId at Stripe, or cancel here what belongs there; nothing is guessed."
+            "metadata.organizationId at Stripe, then sync; nothing is guessed."
             if stranger
             else f"{self._money()}Stripe and our row differ in {fields}. {sync}",
             "overridden": "Both sides agree; an admin's override decides the plan, whatever Stripe says.",
@@ -164,8 +164,10 @@ class _Facts:
     def _money(self) -> str:
         """The sentence that matters most: is it paid and not granted, or granted and not paid?"""
         plan = next((each for each in self.differences if each.field == "plan"), None)
-        if plan is None or self.chosen is None:
+        if plan is None:
             return ""
+        if self.chosen is None:
+            return f"Granted but not paid: Stripe has no subscription, and our row grants {plan.stored} by hand. "
         billed = f"Stripe has {self.chosen.id} as {self.chosen.status}"
         if plan.severity == "critical":
             return f"Paid but not granted: {billed}, which means {plan.live}; we grant {plan.stored}. "

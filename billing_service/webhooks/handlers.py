@@ -76,6 +76,5 @@ def follow_subscription(event: WebhookEvent, desk: Desk, trial: ledger.Trial) ->
         source=trial.source,
         seen=(sent.id,),
         seen_customers=(sent.customer,),
-        newest_created=ledger.newest_created(sent.id),
         also=lambda: ledger.settle(event, "applied", trial, organization=owner),
     )

@@ -1,6 +1,7 @@
 """Writers at the same time, late, twice, or dying half way: the row equals Stripe's in the end."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -180,6 +181,121 @@ def test_a_running_operation_refuses_its_key(app, client, admin, billed, runtime
     answer = client.post(f"{SYNC}{it.org_id}", headers=headers)
     assert (answer.status_code, answer.json["code"]) == (409, "idempotency_in_progress")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_cancel_does_not_overwrite_what_was_written_while_it_looked(
+    app, admin, billed, runtime, stripe, sandbox, subscribe, price
+):
+    """Between the cancel's looks the customer upgrades, and the upgrade is written: the cancel looks again."""
+    it = billed("starter")
+    sandbox.advance(5)
+    second = subscribe(it.customer, "starter")
+    upgraded = price("business")
+    # The list that the cancel reads after it saw the cancellation takes long enough for somebody else to write.
+    sandbox.arm("delay", seconds=0.8, times=1, after=1, method="GET", path=r"/v1/subscriptions$")
+
+    def cancel():
+        return app.test_client().post(
+            f"/api/admin/billing/cancel/{it.org_id}", headers=admin, json={"stripeSubscriptionId": second}
+        )
+
+    def upgrade():
+        while not sandbox.requests(method="DELETE")["items"]:
+            time.sleep(0.01)
+        item = stripe.subscriptions.retrieve(it.subscription)["items"].data[0].id
+        stripe.subscriptions.update(it.subscription, {"items": [{"id": item, "price": upgraded}]})
+        subscriptions.follow(
+            it.org_id,
+            stripe=runtime.stripe,
+            plans=runtime.plans,
+            now=runtime.clock(),
+            source="webhook",
+            seen=(it.subscription,),
+        )
+
+    answer, _ = together(app, cancel, upgrade)
+    assert answer.status_code == 200
+    assert (it.row.stripe_subscription_id, it.row.plan, it.row.candidates) == (it.subscription, "business", [])
+
+
+def test_a_sync_right_after_an_event_is_looked_at_again(runtime, billed):
+    """Its own read may lag behind an event that is known already."""
+    from billing_service.documents import WebhookEvent
+
+    it = billed("pro")
+    now = runtime.clock()
+    WebhookEvent(
+        event_id="evt_newest",
+        type="customer.subscription.updated",
+        created=now,
+        received_at=now,
+        source="delivery",
+        state="succeeded",
+        stripe_subscription_id=it.subscription,
+    ).save()
+    subscriptions.sync(it.org_id, stripe=runtime.stripe, plans=runtime.plans, now=now)
+    assert it.row.verify_at == now + timedelta(seconds=20)
+
+
+def test_one_row_that_cannot_be_looked_at_does_not_hold_up_the_others(runtime, billed, sandbox, stripe):
+    first, second = billed("pro"), billed("pro")
+    due = runtime.clock()
+    Subscription.objects(organization=first.org_id).update_one(
+        set__verify_at=due - timedelta(minutes=1), set__stripe_subscription_id="not readable"
+    )
+    Subscription.objects(organization=second.org_id).update_one(set__verify_at=due)
+    stripe.subscriptions.cancel(second.subscription)
+    subscriptions.verify_due(stripe=runtime.stripe, plans=runtime.plans, now=due + timedelta(seconds=1))
+    assert second.row.status == "canceled"
+    assert first.row.verify_at > due
+
+
+def test_findings_of_several_live_ones_end_with_what_they_name(client, admin, billed, subscribe, sandbox, stripe):
+    it = billed("pro")
+    sandbox.advance(5)
+    second = subscribe(it.customer, "starter")
+    client.post(f"{SYNC}{it.org_id}", headers=admin)
+    sandbox.advance(5)
+    third = subscribe(it.customer, "business")
+    client.post(f"{SYNC}{it.org_id}", headers=admin)
+    open_ones = Finding.objects(organization=it.org_id, state="open")
+    assert [set(each.stripe_subscription_ids) for each in open_ones] == [{it.subscription, second, third}]
+    for over in (second, third):
+        stripe.subscriptions.cancel(over)
+    client.post(f"{SYNC}{it.org_id}", headers=admin)
+    assert Finding.objects(organization=it.org_id, state="open").count() == 0
+
+
+def test_an_operation_whose_process_died_gets_its_second_audit_row(app, client, admin, billed, runtime):
+    from billing_service.operations import settle_lapsed
+
+    it = billed("pro", stored=False)
+    client.post(f"{SYNC}{it.org_id}", headers=admin | {"Idempotency-Key": "gone"})
+    AdminAction.objects(phase="outcome").delete()
+    AdminOperation.objects.update_one(set__state="started", set__stored=False, set__lease_until=runtime.clock())
+    later = lambda: runtime.clock() + timedelta(minutes=1)
+    assert settle_lapsed(clock=later) == 1
+    assert settle_lapsed(clock=later) == 0
+    outcome = AdminAction.objects(phase="outcome").first()
+    assert (outcome.outcome, "died" in outcome.error) == ("failed", True)
+    answer = client.post(f"{SYNC}{it.org_id}", headers=admin | {"Idempotency-Key": "gone"})
+    assert answer.status_code == 200
+
+
+def test_a_slow_attempt_that_was_taken_over_does_not_answer(app, runtime, billed):
+    from billing_service.errors import IdempotencyInProgress
+    from billing_service.operations import Asked, Outcome, perform
+
+    it = billed("pro")
+    asked = Asked("sync", str(it.org_id), it.org_id, "ada", "admin", "POST /x", {}, idempotency_key="slow")
+
+    def slow(running):
+        AdminOperation.objects(id=running.record.pk).update_one(inc__attempt=1)
+        return Outcome(answer={"from": "slow"})
+
+    with pytest.raises(IdempotencyInProgress):
+        perform(asked, runtime.clock, slow)
+    assert AdminOperation.objects.first().answer == {}
 
 
 def test_contended_transactions_all_land(app):

@@ -113,6 +113,36 @@ def test_an_unresolved_plan_of_a_new_row_is_free():
     assert after(fresh, seen(live(price="price_unknown"))).updated["plan"] == "free"
 
 
+def test_an_unresolved_plan_never_brings_back_a_plan_of_the_past():
+    over = row(status="canceled", stripe_plan="business", plan="free")
+    change = after(over, seen(live("sub_2", price="price_unknown")))
+    assert (change.updated["plan"], change.updated["stripe_plan"]) == ("free", None)
+    settled = Subscription(id=ObjectId(), **{"organization": ORG, "version": 1, **dict(change.values)})
+    assert after(settled, None).updated["plan"] == "free"
+
+
+def test_an_override_that_ended_is_not_kept_by_an_unresolved_plan():
+    over = row(override=Override(plan="business", until=NOW), plan="business", stripe_plan="pro")
+    change = after(over, seen(live(price="price_unknown")))
+    assert (change.updated["plan"], change.updated["override"]) == ("pro", None)
+
+
+def test_an_unresolved_plan_is_told_once():
+    first = after(row(), seen(live(price="price_unknown")))
+    settled = Subscription(
+        id=ObjectId(),
+        **{
+            "version": 1,
+            **{
+                n: v
+                for n, v in first.updated.items()
+                if n in Subscription._fields and n not in ("version", "override", "candidates")
+            },
+        },
+    )
+    assert after(settled, seen(live(price="price_unknown"))).signals == ()
+
+
 def test_an_unresolved_plan_can_be_refused():
     with pytest.raises(PlanUnresolved):
         after(row(), seen(live(price="price_unknown")), strict_plan=True)

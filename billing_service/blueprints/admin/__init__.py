@@ -1,5 +1,7 @@
 """The admin toolkit: `/api/admin/billing`. Guard, audit and errors are the blueprint's, not each route's."""
 
+from flask import Response, g
+
 from ..guard import protect
 from ..wire import ApiBlueprint
 
@@ -10,5 +12,14 @@ blueprint = ApiBlueprint(
     description="Look at, repair and account for subscriptions",
 )
 protect(blueprint)
+
+
+@blueprint.after_request
+def mark_replayed(response: Response) -> Response:
+    """Tell a stored answer from a fresh one."""
+    if g.get("idempotency_replayed"):
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
 
 from . import audit, customers  # noqa: E402, F401  (routes register themselves on the blueprint)

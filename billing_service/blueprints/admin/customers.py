@@ -12,7 +12,6 @@ from ...errors import BillingError
 from ...jobs import wakeups
 from ...operations import Outcome, Running
 from ...runtime import runtime
-from ...webhooks import wake_attached
 from ..guard import requires
 from ..wire import DryRunQuery, NoteBody, Wire
 from . import blueprint
@@ -58,7 +57,7 @@ def show_customer(query: dict, org_id: ObjectId) -> dict[str, Any]:
 def _shown(compared: subscriptions.Comparison) -> dict[str, Any]:
     return {
         "organization": compared.organization,
-        "stored": subscriptions.describe(compared.stored) if compared.stored else None,
+        "stored": compared.stored.describe() if compared.stored else None,
         "live": _live(compared.live) if compared.live else None,
         "differences": compared.differences,
         "verdict": compared.verdict,
@@ -121,9 +120,9 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
 
     def work(running: Running) -> Outcome:
         also = lambda change: running.complete(subscriptions.change_outcome(change))
-        return subscriptions.change_outcome(_linked(subscriptions.link(org_id, named, also=also, **asked)))
+        return subscriptions.change_outcome(subscriptions.link(org_id, named, also=also, **asked))
 
-    return mutate(
+    answer = mutate(
         "link",
         org_id,
         query,
@@ -131,15 +130,9 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
         foretell=lambda: subscriptions.change_outcome(subscriptions.link(org_id, named, dry_run=True, **asked)),
         work=work,
     )
-
-
-def _linked(change: subscriptions.Change) -> subscriptions.Change:
-    """Let the events that named nobody be handled now that their subscription has an owner."""
-    updated = change.updated
-    woken = wake_attached(customer_id=updated["stripe_customer_id"], subscription_id=updated["stripe_subscription_id"])
-    if woken:
-        wakeups.wake()
-    return change
+    if not query["dry_run"]:
+        wakeups.wake_attached(org_id)
+    return answer
 
 
 @blueprint.post("/cancel/<org_id:org_id>")
@@ -155,28 +148,18 @@ def cancel(query: dict, body: dict, org_id: ObjectId) -> Any:
         prorate=body["prorate"],
         invoice_now=body["invoice_now"],
     )
-    asked: dict[str, Any] = {
-        "stripe": runtime.stripe,
-        "plans": runtime.plans,
-        "now": runtime.clock(),
-        "verify_seconds": runtime.settings.cancel_verify_seconds,
-    }
-
-    def foretell() -> Outcome:
-        return subscriptions.outcome_of(
-            subscriptions.cancel(org_id, wanted, dry_run=True, idempotency_key="", remember=lambda _: None, **asked)
-        )
+    asked: dict[str, Any] = {"stripe": runtime.stripe, "plans": runtime.plans, "now": runtime.clock()}
+    seconds = runtime.settings.cancel_verify_seconds
 
     def work(running: Running) -> Outcome:
-        return subscriptions.outcome_of(
-            subscriptions.cancel(
-                org_id,
-                wanted,
-                idempotency_key=f"cancel_admin_{running.record.pk}",
-                remember=lambda target_id: running.remember(stripe_target_id=target_id),
-                also=lambda cancelled: running.complete(subscriptions.outcome_of(cancelled)),
-                **asked,
-            )
-        )
+        cancelled = subscriptions.cancel(org_id, wanted, running=running, verify_seconds=seconds, **asked)
+        return subscriptions.outcome_of(cancelled)
 
-    return mutate("cancel", org_id, query, body, foretell=foretell, work=work)
+    return mutate(
+        "cancel",
+        org_id,
+        query,
+        body,
+        foretell=lambda: subscriptions.outcome_of(subscriptions.foretell(org_id, wanted, **asked)),
+        work=work,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from bson import ObjectId
 from flask import g, request
 
-from ...errors import InvalidRequest, TooManyRequests
+from ...errors import BillingError, InvalidRequest, TooManyRequests
 from ...observability import log
 from ...operations import Asked, Outcome, Running, perform
 from ...runtime import runtime
@@ -40,9 +40,14 @@ def mutate(
         idempotency_key=idempotency_key(),
         request_id=g.request_id,
     )
-    outcome, repeated = perform(asked, runtime.clock(), work)
+    try:
+        outcome, repeated = perform(asked, runtime.clock, work)
+    except BillingError as refusal:
+        g.idempotency_replayed = getattr(refusal, "is_stored", False)
+        raise
     log.info("admin_operation", action=kind, organization=str(org_id), actor=asked.actor, repeated=repeated)
-    return outcome.answer, outcome.status, {"Idempotency-Replayed": "true"} if repeated else {}
+    g.idempotency_replayed = repeated
+    return outcome.answer, outcome.status
 
 
 def required_note(body: dict[str, Any]) -> str | None:

@@ -156,6 +156,7 @@ class AdminActionSchema(Wire):
     note = fields.String(allow_none=True)
     request_id = fields.String(allow_none=True)
     outcome = fields.String()
+    parameters = fields.Dict(keys=FieldName(), allow_none=True)
     before = fields.Nested(SubscriptionSchema, allow_none=True)
     after = fields.Nested(SubscriptionSchema, allow_none=True)
     error = fields.String(allow_none=True)

@@ -170,8 +170,8 @@ def test_a_retrieve_that_always_fails_leaves_the_row_alone(client, admin, billed
 
 
 def look_again(runtime, minutes):
-    now = runtime.clock() + timedelta(minutes=minutes)
-    return subscriptions.follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, now=now)
+    ahead = lambda: runtime.clock() + timedelta(minutes=minutes)
+    return subscriptions.follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, clock=ahead)
 
 
 def test_the_follow_up_writes_when_it_sees_it(client, admin, billed, sandbox, runtime):
@@ -235,12 +235,128 @@ def test_a_subscription_proven_gone_converges(client, admin, billed, sandbox):
     assert (it.row.status, it.row.plan) == ("canceled", "free")
 
 
-def test_an_unknown_named_subscription_with_a_customer_in_sight_is_gone(client, admin, billed, stripe):
+def test_an_unknown_named_subscription_is_no_success(client, admin, billed, stripe, frozen):
     it = billed()
-    answer = cancel(client, admin, it.org_id, stripeSubscriptionId="sub_unknown")
-    assert answer.status_code == 200
+    with frozen:
+        answer = cancel(client, admin, it.org_id, stripeSubscriptionId="sub_unknown")
+    assert (answer.status_code, answer.json["code"]) == (422, "stripe_missing")
     assert status_at_stripe(stripe, it) == "active"
-    assert it.row.status == "active"
+
+
+def test_a_named_one_that_is_canceled_already_tells_its_own_status(client, admin, billed, subscribe, stripe):
+    it = billed()
+    over = subscribe(it.customer, "starter")
+    stripe.subscriptions.cancel(over)
+    answer = cancel(client, admin, it.org_id, stripeSubscriptionId=over)
+    assert answer.status_code == 200
+    assert (answer.json["stripeSubscriptionId"], answer.json["stripeStatus"]) == (over, "canceled")
+    assert (it.row.status, it.row.stripe_subscription_id) == ("active", it.subscription)
+
+
+def test_nothing_at_stripe_to_look_at_is_no_success(client, admin, organization, frozen):
+    from billing_service.documents import Subscription
+
+    org_id = organization()
+    Subscription(organization=org_id, plan="free").save()
+    with frozen:
+        answer = cancel(client, admin, org_id)
+    assert (answer.status_code, answer.json["code"]) == (422, "no_stripe_subscription")
+
+
+def test_one_that_names_another_organization_is_not_passed_over(client, admin, billed, stripe, frozen):
+    it = billed()
+    stripe.subscriptions.update(it.subscription, {"metadata": {"organizationId": str(ObjectId())}})
+    with frozen:
+        answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (409, "organization_conflict")
+    assert status_at_stripe(stripe, it) == "active"
+
+
+def test_a_resumed_cancel_never_chooses_again(client, admin, billed, sandbox, runtime, subscribe, stripe):
+    it = billed()
+    unverified(client, admin, it, sandbox, **{"Idempotency-Key": "cancel-2"})
+    runtime.stripe.circuit.succeeded()
+    bought = subscribe(it.customer, "business")
+    answer = client.post(f"{BASE}{it.org_id}", headers=admin | {"Idempotency-Key": "cancel-2"}, json={})
+    assert answer.status_code == 200
+    assert answer.json["stripeSubscriptionId"] == it.subscription
+    assert stripe.subscriptions.retrieve(bought).status == "active"
+    assert (it.row.stripe_subscription_id, it.row.plan) == (bought, "business")
+
+
+def test_an_outage_after_the_effect_is_followed_up(client, admin, billed, sandbox, runtime, stripe):
+    """Stripe shows the cancel, then fails before the rest could be read."""
+    it = billed()
+    fault = sandbox.arm("error", status=500, times=None, after=1, method="GET", path=r"/v1/subscriptions$")
+    answer = cancel(client, admin, it.org_id)
+    assert (answer.status_code, answer.json["code"]) == (502, "stripe_unavailable")
+    assert (status_at_stripe(stripe, it), it.row.status) == ("canceled", "active")
+    sandbox.disarm(fault["id"])
+    runtime.stripe.circuit.succeeded()
+    assert AdminOperation.objects.first().state == "unknown"
+    assert look_again(runtime, 2) == 1
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+
+
+def test_a_resumption_that_fails_stays_followed_up(client, admin, billed, sandbox, runtime):
+    it = billed()
+    headers = admin | {"Idempotency-Key": "cancel-3"}
+    unverified(client, admin, it, sandbox, **{"Idempotency-Key": "cancel-3"})
+    fault = sandbox.arm("rate_limited", times=None)
+    runtime.stripe.circuit.succeeded()
+    assert client.post(f"{BASE}{it.org_id}", headers=headers, json={}).status_code == 429
+    sandbox.disarm(fault["id"])
+    runtime.redis.client().flushall()
+    known = AdminOperation.objects.first()
+    assert (known.state, known.stored, known.expires_at) == ("unknown", False, None)
+    assert look_again(runtime, 3) == 1
+    assert it.row.status == "canceled"
+
+
+def test_a_process_that_died_after_the_effect_is_followed_up(client, admin, billed, sandbox, runtime, stripe):
+    """The operation is what a process leaves that was killed between Stripe's effect and our write."""
+    it = billed()
+    cancel(client, admin, it.org_id)
+    from billing_service.documents import Organization, Subscription
+
+    Subscription.objects(organization=it.org_id).update_one(set__status="active", set__plan="pro")
+    Organization.objects(id=it.org_id).update_one(set__plan="pro")
+    AdminAction.objects(phase="outcome").delete()
+    AdminOperation.objects.update_one(
+        set__state="started",
+        set__stored=False,
+        set__pursued=True,
+        set__expires_at=None,
+        set__next_check_at=runtime.clock() + timedelta(minutes=3),
+        set__lease_until=runtime.clock() + timedelta(minutes=2),
+    )
+    assert look_again(runtime, 1) == 0
+    assert look_again(runtime, 4) == 1
+    assert (it.row.status, it.row.plan) == ("canceled", "free")
+    assert [each.outcome for each in AdminAction.objects(phase="outcome")] == ["succeeded"]
+
+
+def test_a_period_end_cancel_is_not_held_by_a_500_that_stripe_remembers(client, admin, billed, sandbox, runtime):
+    it = billed()
+    headers = admin | {"Idempotency-Key": "cancel-4"}
+    sandbox.arm("error", status=500, stored=True, times=1, **SCHEDULE)
+    first = client.post(f"{BASE}{it.org_id}", headers=headers, json={"mode": "period_end"})
+    assert (first.status_code, first.json["code"]) == (502, "cancel_unverified")
+    runtime.stripe.circuit.succeeded()
+    again = client.post(f"{BASE}{it.org_id}", headers=headers, json={"mode": "period_end"})
+    assert (again.status_code, again.json["verified"]) == (200, True)
+
+
+def test_what_was_asked_for_is_in_the_audit(client, admin, billed):
+    it = billed()
+    cancel(client, admin, it.org_id, mode="period_end", note="moves away")
+    intent, outcome = AdminAction.objects(organization=it.org_id).order_by("id")
+    assert intent.parameters["mode"] == "period_end"
+    assert outcome.parameters["stripe_target_id"] == it.subscription
+    assert intent.before["plan"] == outcome.before["plan"] == "pro"
+    assert outcome.at >= intent.at
+    listed = client.get(f"/api/admin/billing/audit?orgId={it.org_id}", headers=admin).json["items"]
+    assert listed[0]["parameters"]["mode"] == "period_end"
 
 
 def test_a_key_of_another_account_proves_nothing(client, admin, billed, sandbox, frozen):
