@@ -58,7 +58,7 @@ property: setup ## generated schedules against the real servers
 	$(PYTEST) tests -m property -n $(WORKERS) --dist loadfile
 
 e2e: setup ## all processes of the product
-	$(PYTEST) tests -m e2e
+	$(PYTEST) tests -m e2e -n $(WORKERS) --dist loadfile
 
 lint: setup ## style and unused code
 	$(BIN)/ruff check .
