@@ -63,6 +63,7 @@ OrganizationNotFound = _kind("OrganizationNotFound", 404, "organization_not_foun
 SubscriptionNotFound = _kind(
     "SubscriptionNotFound", 404, "subscription_not_found", "The organization has no subscription row"
 )
+RequestTimeout = _kind("RequestTimeout", 408, "request_timeout", "The request took too long to arrive")
 MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
 Conflict = _kind("Conflict", 409, "conflict", "Somebody else changed the same thing; try again")
 IdempotencyInProgress = _kind(
@@ -88,8 +89,11 @@ ManagedBySchedule = _kind(
 )
 WrongAccount = _kind("WrongAccount", 409, "wrong_account", "The Stripe key is of another account")
 Gone = _kind("Gone", 410, "event_expired", "The event can no longer be fetched")
+PreconditionFailed = _kind("PreconditionFailed", 412, "precondition_failed", "A condition of the request does not hold")
 TooLarge = _kind("TooLarge", 413, "payload_too_large", "The body is too large")
+UriTooLong = _kind("UriTooLong", 414, "uri_too_long", "The address is too long")
 UnsupportedMediaType = _kind("UnsupportedMediaType", 415, "unsupported_media_type", "The body must be application/json")
+RangeNotSatisfiable = _kind("RangeNotSatisfiable", 416, "range_not_satisfiable", "The file has no such range")
 InvalidRequest = _kind("InvalidRequest", 422, "invalid_request", "The request breaks its schema")
 IdempotencyMismatch = _kind(
     "IdempotencyMismatch", 422, "idempotency_mismatch", "The Idempotency-Key was used with another request"
@@ -104,6 +108,7 @@ StripeRejected = _kind("StripeRejected", 422, "stripe_rejected", "Stripe refuses
 # Raised by the gateway only; the rules decide what a missing object means (product promise P4).
 StripeMissing = _kind("StripeMissing", 422, "stripe_missing", "Stripe does not know the object", level="warning")
 TooManyRequests = _kind("TooManyRequests", 429, "too_many_requests", "Too many requests")
+HeadersTooLarge = _kind("HeadersTooLarge", 431, "headers_too_large", "The headers are too large")
 StripeRateLimited = _kind(
     "StripeRateLimited", 429, "stripe_rate_limited", "Stripe's rate limit is reached", level="warning"
 )
@@ -126,6 +131,7 @@ CancelUnverified = _kind(
     "Stripe was asked to cancel, the result could not be seen yet",
 )
 StoreUnavailable = _kind("StoreUnavailable", 503, "store_unavailable", "The database cannot be reached")
+IssuerUnavailable = _kind("IssuerUnavailable", 503, "issuer_unavailable", "The tokens' issuer gives no usable keys")
 StripeNotConfigured = _kind("StripeNotConfigured", 503, "stripe_not_configured", "No Stripe key is configured")
 StripeCircuitOpen = _kind(
     "StripeCircuitOpen", 503, "stripe_circuit_open", "Stripe failed several times in a row; calls are paused"
@@ -142,22 +148,32 @@ _BY_STATUS = {
     403: Forbidden,
     404: NotFound,
     405: MethodNotAllowed,
+    408: RequestTimeout,
+    412: PreconditionFailed,
     413: TooLarge,
+    414: UriTooLong,
     415: UnsupportedMediaType,
+    416: RangeNotSatisfiable,
     422: InvalidRequest,
     429: TooManyRequests,
+    431: HeadersTooLarge,
 }
+# What a refusal must tell besides (RFC 9110): the methods there are, the length there is.
+_KEPT_HEADERS = ("Allow", "Content-Range")
 
 
 def from_http(error: HTTPException) -> BillingError:
     """The refusal that stands for one of Werkzeug's or webargs' exceptions."""
     messages = (getattr(error, "data", None) or {}).get("messages")
-    kind = _BY_STATUS.get(error.code or 500, InternalError)
+    status = error.code or 500
+    kind = _BY_STATUS.get(status, BadRequest if 400 <= status < 500 else InternalError)
     if kind is InvalidRequest and messages:
         return InvalidRequest("The request breaks its schema; `errors` names each field.", errors=messages)
     if kind is InternalError:
         return InternalError()
-    return kind(str(error.description or kind.title))
+    refusal = kind(str(error.description or kind.title))
+    refusal.status = status
+    return refusal
 
 
 def answer(error: BillingError) -> Response:
@@ -190,7 +206,9 @@ def register(app: Flask, store_errors: tuple[type[Exception], ...], jwt: Any) ->
     def refuse_http(error: HTTPException) -> Any:
         if error.code is not None and error.code < 400:
             return error  # redirects
-        return refuse(from_http(error))
+        response = refuse(from_http(error))
+        response.headers.extend([each for each in error.get_headers() if each[0] in _KEPT_HEADERS])
+        return response
 
     def refuse_store(error: Exception) -> Response:
         return refuse(StoreUnavailable("The database does not answer; nothing was written. Try again.", retry_after=5))

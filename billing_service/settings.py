@@ -177,6 +177,8 @@ def _check_tokens(settings: Settings) -> list[str]:
     if given == ["jwt_secret_key"]:
         short = len(settings.jwt_secret_key.encode()) < 32
         return ["JWT_SECRET_KEY: needs at least 32 bytes"] if short else []
+    if given == ["jwt_public_key"] and "PUBLIC KEY-----" not in settings.jwt_public_key:
+        return ["JWT_PUBLIC_KEY: is not a PEM public key (-----BEGIN PUBLIC KEY-----)"]
     return [
         f"{name.upper()}: required with {given[0].upper()}"
         for name in ("jwt_issuer", "jwt_audience")

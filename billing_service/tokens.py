@@ -1,16 +1,26 @@
 """How tokens are checked and, with a shared secret, made."""
 
+import json
+import threading
+import time
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 
 import jwt as pyjwt
+import requests
 from flask_jwt_extended import JWTManager, create_access_token
 
+from .errors import IssuerUnavailable, Unauthorized
+from .observability import log
 from .settings import Settings
 
 ACCESS_MINUTES = 15
-ASYMMETRIC = ["RS256", "ES256"]
+ASYMMETRIC = {"RS256": "RSA", "ES256": "EC"}
+LONGEST_ACTOR = 200
+
+FETCH_SECONDS = 5.0
+LARGEST_KEY_SET = 1024 * 1024
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -28,33 +38,123 @@ def configuration(settings: Settings) -> dict[str, Any]:
         return config | {"JWT_ALGORITHM": "HS256", "JWT_SECRET_KEY": settings.jwt_secret_key}
     return config | {
         "JWT_ALGORITHM": "RS256",
-        "JWT_DECODE_ALGORITHMS": ASYMMETRIC,
+        "JWT_DECODE_ALGORITHMS": list(ASYMMETRIC),
         "JWT_PUBLIC_KEY": settings.jwt_public_key or "fetched from JWT_JWKS_URL",
     }
 
 
+@dataclass
 class KeySet:
-    """The issuer's published keys, fetched when first needed and again when a token names an unknown one."""
+    """The issuer's published keys: fetched when first needed, when they are old, and when a token names another.
 
-    def __init__(self, url: str):
-        self.url = url
+    Times are seconds. Anybody can name unknown keys, so after a look that did not find one (or that failed) the
+    issuer is not asked again for a while; keys that it once gave serve until `oldest` while it is away.
+    """
 
-    @cached_property
-    def client(self) -> pyjwt.PyJWKClient:
-        return pyjwt.PyJWKClient(self.url, cache_keys=True, lifespan=3600, timeout=5)
+    url: str
+    fresh: float = 3600.0
+    oldest: float = 86400.0
+    pause: float = 10.0
+    _keys: dict[str, pyjwt.PyJWK] = field(default_factory=dict, init=False)
+    _fetched_at: float = field(default=float("-inf"), init=False)
+    _asks_from: float = field(default=float("-inf"), init=False)
+    _trouble: str | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def key_of(self, header: dict[str, Any], payload: dict[str, Any]) -> Any:
-        """The key that the token's `kid` names; raises InvalidTokenError."""
+        """The key that the token's `kid` names. Raises InvalidTokenError and IssuerUnavailable."""
+        kid, kind = header.get("kid"), ASYMMETRIC.get(str(header.get("alg")))
+        if not isinstance(kid, str) or not kid or kind is None:
+            raise pyjwt.InvalidTokenError("The token names no key, or an algorithm that is not allowed.")
+        key = self._keys.get(kid)
+        if key is None or self._age() > self.fresh:
+            with self._lock:
+                key = self._looked_up(kid)
+        if key.key_type != kind:
+            raise pyjwt.InvalidTokenError("The key is not of the token's algorithm.")
+        return key.key
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched_at
+
+    def _looked_up(self, kid: str) -> pyjwt.PyJWK:
+        # Another thread may have fetched while this one waited for the lock.
+        wanted = kid not in self._keys or self._age() > self.fresh
+        if wanted and time.monotonic() >= self._asks_from:
+            self._fetch()
+            if self._trouble or kid not in self._keys:
+                self._asks_from = time.monotonic() + self.pause
+        if kid in self._keys and self._age() <= self.oldest:
+            return self._keys[kid]
+        if self._trouble:
+            raise IssuerUnavailable(
+                f"The token cannot be checked: the issuer's keys (JWT_JWKS_URL) {self._trouble}. Try again.",
+                retry_after=max(1.0, self._asks_from - time.monotonic()),
+            )
+        raise pyjwt.InvalidTokenError("The token's key is not among the issuer's.")
+
+    def _fetch(self) -> None:
         try:
-            return self.client.get_signing_key(header.get("kid", "")).key
-        except pyjwt.PyJWKClientError as error:
-            raise pyjwt.InvalidTokenError("The token's key is not known.") from error
+            self._keys = _usable(_download(self.url))
+            self._fetched_at, self._trouble = time.monotonic(), None
+        except (requests.RequestException, OSError) as error:
+            self._trouble = f"cannot be fetched ({type(error).__name__})"
+        except (ValueError, RecursionError) as error:
+            self._trouble = f"cannot be used: {error}"
+        if self._trouble:
+            log.error("issuer_unavailable", url=self.url, trouble=self._trouble)
+
+
+def _download(url: str) -> bytes:
+    until, content = time.monotonic() + FETCH_SECONDS, b""
+    # A redirect could lead to plain http or into the own network.
+    with requests.get(url, timeout=FETCH_SECONDS, stream=True, allow_redirects=False) as answer:
+        if answer.status_code != 200:
+            raise ValueError(f"the answer has status {answer.status_code}")
+        for part in answer.iter_content(8192):
+            content += part
+            if len(content) > LARGEST_KEY_SET or time.monotonic() > until:
+                raise ValueError("the answer is too large or too slow")
+    return content
+
+
+def _usable(content: bytes) -> dict[str, pyjwt.PyJWK]:
+    """The keys to verify with by their ids; raises ValueError if there is none."""
+    try:
+        listed = json.loads(content)["keys"]
+        candidates = [each for each in listed if isinstance(each, dict)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("the answer is no JSON key set") from error
+    found = {}
+    for each in candidates:
+        try:
+            key = pyjwt.PyJWK(each)
+        except Exception as error:  # of a kind that is not known here; the others may do
+            log.warning("issuer_key_unusable", error=type(error).__name__)
+            continue
+        kid, fits = key.key_id, key.public_key_use in ("sig", None) and key.key_type in ASYMMETRIC.values()
+        if isinstance(kid, str) and kid and fits:
+            found[kid] = key
+    if not found:
+        raise ValueError("the answer lists no RSA or EC key with a `kid` that is for signatures")
+    return found
 
 
 def register(jwt: JWTManager, settings: Settings) -> None:
-    """Take the verification key from the issuer where JWT_JWKS_URL is set."""
+    """Check what every token must have; take the verification key from the issuer where JWT_JWKS_URL is set."""
+    jwt.token_verification_loader(_has_an_end_and_an_actor)
     if settings.jwt_jwks_url:
         jwt.decode_key_loader(KeySet(settings.jwt_jwks_url).key_of)
+
+
+def _has_an_end_and_an_actor(header: dict[str, Any], payload: dict[str, Any]) -> bool:
+    if "exp" not in payload:
+        raise Unauthorized("The token has no `exp`; one that never ends is not accepted.")
+    # The subject becomes the actor in the audit log: it must be one that can be stored and read.
+    actor = payload.get("sub")
+    if not isinstance(actor, str) or not 0 < len(actor) <= LONGEST_ACTOR or not actor.isprintable() or actor.isspace():
+        raise Unauthorized(f"The token's `sub` must be 1 to {LONGEST_ACTOR} printable characters.")
+    return True
 
 
 def issue(settings: Settings, actor: str, roles: list[str], minutes: float) -> str:

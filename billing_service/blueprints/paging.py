@@ -39,8 +39,12 @@ def _write(at: datetime, last_id: ObjectId) -> str:
 
 def _read(cursor: str) -> tuple[datetime, ObjectId]:
     try:
-        milliseconds, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        milliseconds, text = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         at = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
-        return at, ObjectId(last_id)
+        last_id = ObjectId(text)
+        # Much can be read as a time and an id (`true`, and no id at all makes a new one); ours reads back as it is.
+        if _write(at, last_id) != cursor:
+            raise ValueError("another spelling")
+        return at, last_id
     except Exception as error:  # whatever a forged cursor decodes to, it is not one of ours
         raise InvalidRequest("The cursor is not one that this service gave.", errors={"cursor": ["unknown"]}) from error

@@ -4,21 +4,19 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 
-from ..errors import TooLarge
 from ..jobs import wakeups
 from ..runtime import runtime
 from ..stripe_gateway import verify_webhook
 from ..webhooks import receive
+from .wire import whole_body
 
 blueprint = Blueprint("stripe_webhooks", __name__)
-
-LONGEST_BODY = 1024 * 1024
 
 
 @blueprint.post("/api/billing/webhook")
 def receive_webhook() -> Any:
     """Take in a Stripe event; 200 says that it is stored for good."""
-    payload = _body()
+    payload = whole_body(request)
     verified = verify_webhook(
         payload,
         request.headers.get("Stripe-Signature", ""),
@@ -29,12 +27,3 @@ def receive_webhook() -> Any:
     if receipt.due:
         wakeups.wake()
     return jsonify(received=True, eventId=receipt.event_id)
-
-
-def _body() -> bytes:
-    # Without a length (chunked) the server would read on; one byte more than allowed tells.
-    request.max_content_length = LONGEST_BODY
-    payload = request.get_data(cache=False)
-    if len(payload) > LONGEST_BODY:
-        raise TooLarge(f"A webhook has at most {LONGEST_BODY} bytes.")
-    return payload

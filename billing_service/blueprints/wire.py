@@ -11,15 +11,19 @@ from flask.json.provider import DefaultJSONProvider
 from flask_smorest import Blueprint
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import UnicodeConverter
 
-from ..errors import BadRequest, UnsupportedMediaType
+from ..errors import BadRequest, InvalidRequest, TooLarge, UnsupportedMediaType
 
 # Control characters other than tab and newlines, and halves of surrogate pairs, which no store can hold.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 ORG_ID_PATTERN = "^[0-9a-fA-F]{24}$"
+
+LONGEST_BODY = 1024 * 1024
+_TOO_LARGE = f"A body has at most {LONGEST_BODY} bytes."
 
 
 def camel(name: str) -> str:
@@ -128,19 +132,62 @@ class Json(DefaultJSONProvider):
         return DefaultJSONProvider.default(value)
 
 
+def whole_body(req: Any) -> bytes:
+    """The request's body as the client sent it, all of it. Raises TooLarge and BadRequest.
+
+    A body that ended early must not be taken for a shorter one: nothing at all means `{}`, the defaults.
+    """
+    # Werkzeug cuts a body without a length (chunked) at the limit and says nothing; one byte more tells.
+    req.max_content_length = LONGEST_BODY + 1
+    try:
+        content = req.get_data(cache=True)
+    except RequestEntityTooLarge as error:
+        raise TooLarge(_TOO_LARGE) from error
+    except Exception as error:  # the server's own, when chunks are malformed; whatever it is, nothing was read
+        said = error.description if isinstance(error, HTTPException) else str(error)
+        raise BadRequest(f"The body did not arrive whole; send it again. {said}"[:300]) from error
+    if len(content) > LONGEST_BODY:
+        raise TooLarge(_TOO_LARGE)
+    # Gunicorn ends the stream where the client hung up, so Werkzeug does not notice.
+    if req.content_length is not None and len(content) != req.content_length:
+        arrived = f"{len(content)} of {req.content_length} bytes"
+        raise BadRequest(f"The body did not arrive whole: {arrived}. Nothing was done; send it again.")
+    return content
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a key that is there twice, a proxy or a log may read the other one.
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r} is there twice")
+        found[name] = value
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
 class Parser(FlaskParser):
     """Reads arguments strictly: a typo in a filter or a body of another type must not be a silent no-op."""
 
     DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": RAISE}
 
+    def load_querystring(self, req: Any, schema: Any) -> Any:
+        repeated = {name: ["is there more than once"] for name, values in req.args.lists() if len(values) > 1}
+        if repeated:
+            raise InvalidRequest("A query parameter is there more than once.", errors={"query": repeated})
+        return super().load_querystring(req, schema)
+
     def load_json(self, req: Any, schema: Any) -> Any:
-        content = req.get_data(cache=True)
+        content = whole_body(req)
         if not content:
             return {}
         if not req.is_json:
             raise UnsupportedMediaType("Send the body as application/json.")
         try:
-            body = json.loads(content)
+            body = json.loads(content, object_pairs_hook=_single, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"The body is not JSON that can be read: {str(error)[:200]}") from error
         if not isinstance(body, dict):
@@ -204,4 +251,5 @@ __all__ = [
     "plain_text",
     "stripe_id",
     "text",
+    "whole_body",
 ]

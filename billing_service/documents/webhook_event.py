@@ -104,6 +104,11 @@ class WebhookEvent(Document):
                 "partialFilterExpression": {"state": "dead"},
             },
             {"fields": ["organization", "-created"], "name": "organization_created"},
+            {
+                "fields": ["organization", "state", "-created"],
+                "name": "organization_unsettled",
+                "partialFilterExpression": {"state": {"$in": ["dead", "failed"]}},
+            },
             {"fields": ["stripe_customer_id", "-created"], "name": "customer_created"},
             {"fields": ["stripe_subscription_id", "-created"], "name": "subscription_created"},
             {"fields": ["state", "-received_at"], "name": "state_received"},

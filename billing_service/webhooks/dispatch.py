@@ -11,7 +11,7 @@ from ..observability import EVENTS, log
 from . import ledger
 from .failures import is_outage
 from .handlers import HANDLERS, Desk
-from .ownership import OwnerDisputed, OwnerUnknown, exists, wake_organization
+from .ownership import OwnerDisputed, OwnerUnknown, exists, known_owner, wake_organization
 
 SLICE = 50
 RENEWAL_SECONDS = 10.0
@@ -77,6 +77,8 @@ def _attempt(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> str:
 
 def _refused(event: WebhookEvent, error: Exception, desk: Desk, trial: ledger.Trial) -> str:
     """What an event comes to whose handler raised."""
+    if event.organization is None:
+        event.organization = known_owner(event.stripe_subscription_id, event.stripe_customer_id)
     if isinstance(error, OwnerUnknown):
         return _wait_for_owner(event, error, desk, trial)
     if isinstance(error, OwnerDisputed):

@@ -66,6 +66,7 @@ def follow_subscription(event: WebhookEvent, desk: Desk, trial: ledger.Trial) ->
     if owner is None:
         ledger.settle(event, "ignored", trial)
         return
+    event.organization = owner  # for the ledger, should what follows fail
     # The place of the apply rule: an event that is certainly newer than the row, and certainly not overtaken,
     # needs no request. Fetching is always right.
     follow(

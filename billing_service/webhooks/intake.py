@@ -13,6 +13,7 @@ from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
 from .handlers import HANDLERS
 from .ledger import KEPT
+from .ownership import known_owner
 from .references import references
 
 STRIPE_ACCOUNT = "stripe_account"
@@ -38,6 +39,8 @@ def receive(
     event = _record(verified.event, payload, now, source)
     event.secret_index = verified.secret_index
     _assign(event, verified.event, livemode, now)
+    if event.state == "received":
+        event.organization = known_owner(event.stripe_subscription_id, event.stripe_customer_id)
     if _insert(event):
         EVENTS.labels("received").inc()
         log.info("webhook_received", event_id=event.event_id, type=event.type, state=event.state, reason=event.reason)

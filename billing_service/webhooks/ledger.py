@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
@@ -124,7 +124,7 @@ def settle(event: WebhookEvent, outcome: str, trial: Trial, *, organization: Obj
     """
     fields = {"state": "succeeded", "outcome": outcome, "expires_at": _later(KEPT), "history": _with(_line(trial))}
     cleared = ("reason", "fingerprint", "dead_at", "closed", "returns_to", *_WAITING_FIELDS)
-    _move(event, fields | _owned_by(organization), cleared)
+    _move(event, fields | _owned_by(event, organization), cleared)
 
 
 def fail(
@@ -138,7 +138,7 @@ def fail(
 ) -> str:
     """Use up an attempt: the event waits for the next one, or is dead; returns its state. Raises LeaseLost."""
     attempts = event.attempts + 1
-    told = _told(error, trial) | {"attempts": attempts, "reason": reason} | _owned_by(organization)
+    told = _told(error, trial) | {"attempts": attempts, "reason": reason} | _owned_by(event, organization)
     if event.returns_to or attempts > len(delays):
         return _end(event, told)
     wait = _spread(delays[attempts - 1])
@@ -147,11 +147,11 @@ def fail(
 
 
 def defer(event: WebhookEvent, error: BaseException, trial: Trial) -> str:
-    """Wait for an outage to end, without using an attempt; returns the state. Raises LeaseLost."""
+    """Wait for an outage to end; returns the state. Only the end of the waiting uses an attempt. Raises LeaseLost."""
     claimed_at = event.lease_until - LEASE
-    told = _told(error, trial) | {"reason": "outage"}
+    told = _told(error, trial) | {"reason": "outage"} | _owned_by(event)
     if event.deferred_since and claimed_at - event.deferred_since > OUTAGE_LIMIT:
-        return _end(event, told)
+        return _end(event, told | {"attempts": event.attempts + 1})
     wait = _spread(min(OUTAGE_FIRST * 2 ** min(event.deferrals or 0, 10), OUTAGE_LONGEST))
     fields = {
         "state": "failed",
@@ -166,8 +166,9 @@ def defer(event: WebhookEvent, error: BaseException, trial: Trial) -> str:
 def bury(
     event: WebhookEvent, error: BaseException, trial: Trial, *, reason: str, organization: ObjectId | None = None
 ) -> str:
-    """No further attempt could help: dead at once; returns the state. Raises LeaseLost."""
-    return _end(event, _told(error, trial) | {"reason": reason} | _owned_by(organization))
+    """No attempt after this one could help: dead at once; returns the state. Raises LeaseLost."""
+    told = _told(error, trial) | {"reason": reason} | _owned_by(event, organization)
+    return _end(event, told | {"attempts": event.attempts + 1})
 
 
 def close(event_id: str, *, by: str, note: str | None) -> bool:
@@ -200,12 +201,6 @@ def has_due() -> bool:
     """Whether an event is due and not leased."""
     due = {"state": {"$in": list(PENDING_STATES)}, "next_attempt_at": {"$not": {"$gt": database_now()}}}
     return _events().find_one(due, {"_id": 1}) is not None
-
-
-def newest_created(subscription_id: str) -> datetime | None:
-    """The newest event time known of a subscription."""
-    newest = WebhookEvent.objects(stripe_subscription_id=subscription_id).only("created").order_by("-created").first()
-    return newest.created if newest else None
 
 
 _STATE_BEFORE = {
@@ -268,8 +263,10 @@ def _told(error: BaseException, trial: Trial) -> dict[str, Any]:
     return {"fingerprint": {"$literal": fingerprint_of(error)}, "history": _with(line)}
 
 
-def _owned_by(organization: ObjectId | None) -> dict[str, Any]:
-    return {"organization": organization} if organization else {}
+def _owned_by(event: WebhookEvent, organization: ObjectId | None = None) -> dict[str, Any]:
+    # What the handler has learnt stands in the event, also when the handler failed afterwards.
+    owner = organization or event.organization
+    return {"organization": owner} if owner else {}
 
 
 def _end(event: WebhookEvent, fields: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+from functools import reduce
+from operator import or_
 
 from bson import ObjectId
 from mongoengine import Q
@@ -93,6 +95,30 @@ def _named_owner(subscription: LiveSubscription, stripe: StripeGateway, plans: P
     if not exists(named):
         raise OwnerUnknown(f"{subscription.id} names the organization {named}, which is not known here yet.", named)
     return named
+
+
+def known_owner(subscription_id: str | None, customer_id: str | None) -> ObjectId | None:
+    """The organization whose row names the subscription, else the customer; one indexed read.
+
+    Where to show an event, not what to do with it: `owner_of` decides, and sees disputes.
+    """
+    places = []
+    if subscription_id:
+        places.append(Q(stripe_subscription_id=subscription_id))
+    if customer_id:
+        places += [Q(stripe_customer_id=customer_id), Q(candidates__stripe_customer_id=customer_id)]
+    if not places:
+        return None
+    rows = Subscription.objects(reduce(or_, places)).only(
+        "organization", "stripe_subscription_id", "stripe_customer_id"
+    )
+
+    def distance(row: Subscription) -> tuple:
+        same = subscription_id is not None and row.stripe_subscription_id == subscription_id
+        return (not same, row.stripe_customer_id != customer_id, row.organization)
+
+    nearest = min(rows, key=distance, default=None)
+    return nearest.organization if nearest else None
 
 
 def exists(org_id: ObjectId) -> bool:

@@ -17,7 +17,7 @@ class References(NamedTuple):
 
 def references(event: dict[str, Any]) -> References:
     """The customer and the subscription that the event's object is, or belongs to."""
-    subject = (event.get("data") or {}).get("object") or {}
+    subject = _member(_member(event, "data"), "object")
     kind = subject.get("object")
     customer = subject.get("id") if kind == "customer" else subject.get("customer")
     subscription = subject.get("id") if kind == "subscription" else _subscription_of(subject)
@@ -26,8 +26,14 @@ def references(event: dict[str, Any]) -> References:
 
 def _subscription_of(subject: dict[str, Any]) -> Any:
     # Since 2025-03-31 an invoice names it below `parent`.
-    details = (subject.get("parent") or {}).get("subscription_details") or {}
+    details = _member(_member(subject, "parent"), "subscription_details")
     return details.get("subscription") or subject.get("subscription")
+
+
+def _member(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    # Whatever was signed is stored: what cannot be read names nothing.
+    found = holder.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _id(reference: Any) -> str | None:

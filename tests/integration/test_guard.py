@@ -1,5 +1,7 @@
 """Identity and rights, with the real guard, on the real parameterised paths."""
 
+import base64
+import json
 import time
 from pathlib import Path
 
@@ -199,6 +201,12 @@ def test_an_issuers_key_is_enough_with_issuer_and_audience(issuer_client, keys, 
     assert asked(client, pyjwt.encode(no_claim, private, algorithm)) == 403
 
 
+@pytest.mark.parametrize(("algorithm", "other"), [("RS256", "ES256"), ("ES256", "RS256")])
+def test_a_token_of_the_other_algorithm_is_refused(issuer_client, keys, algorithm, other):
+    client = issuer_client(algorithm)
+    assert asked(client, pyjwt.encode(claims(**ISSUED), keys[other][0], other)) == 401
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 def test_a_public_key_used_as_a_shared_secret_is_refused(issuer_client, keys, algorithm):
     import base64
@@ -211,3 +219,65 @@ def test_a_public_key_used_as_a_shared_secret_is_refused(issuer_client, keys, al
     signed = part({"alg": "HS256", "typ": "JWT"}) + b"." + part(claims(**ISSUED))
     mac = base64.urlsafe_b64encode(hmac.new(pem.encode(), signed, hashlib.sha256).digest()).rstrip(b"=")
     assert asked(client, (signed + b"." + mac).decode()) == 401
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"sub": "a" * 200}, 200),
+        ({"sub": "Zo\u00eb, \u6771\u4eac"}, 200),
+        ({"sub": "a" * 201}, 401),
+        ({"sub": ""}, 401),
+        ({"sub": "   "}, 401),
+        ({"sub": "a\x00b"}, 401),
+        ({"sub": "a\nb"}, 401),
+        ({"sub": "a\u202eb"}, 401),
+        ({"sub": "\ud800"}, 401),
+        ({"sub": 7}, 401),
+        ({"sub": ["ada"]}, 401),
+        ({"sub": ...}, 401),
+        ({"exp": ...}, 401),
+        ({"exp": None}, 401),
+        ({"exp": "x"}, 401),
+        ({"exp": [1]}, 401),
+        ({"exp": float("inf")}, 401),
+        ({"exp": float("nan")}, 401),
+        ({"nbf": "x"}, 401),
+        ({"iat": [1]}, 401),
+        ({"iat": 4_000_000_000}, 401),
+        ({"fresh": [1]}, 200),
+        ({"jti": {"$gt": ""}}, 401),
+    ],
+)
+def test_claims_are_of_their_kinds(app, client, organization, changes, status):
+    """`...`: the claim is left out."""
+    payload = {name: value for name, value in (claims() | changes).items() if value is not ...}
+    sent = pyjwt.api_jws.encode(json.dumps(payload).encode(), KEY, algorithm="HS256", headers={"typ": "JWT"})
+    headers = {"Authorization": f"Bearer {sent}"}
+    assert client.get(AUDIT, headers=headers).status_code == status
+    # Of an organization that was never billed: refused by the rules, after its intent was written.
+    answer = client.post(f"/api/admin/billing/sync/{organization()}", headers=headers)
+    assert answer.status_code == (status if status == 401 else 404)
+
+
+def part(value):
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": ["HS256"]},
+        {"alg": "HS256", "kid": 5},
+        {"alg": None},
+        {},
+        b"[1]",
+        b"[" * 100_000,
+        {"alg": "HS256", "crit": 1},
+    ],
+)
+@pytest.mark.parametrize("payload", [b"{}", b"[" * 5000, b"\xff", b"null"])
+def test_a_token_of_rubbish_is_401(client, header, payload):
+    sent = ".".join([part(header), part(payload), "AA"])
+    assert client.get(AUDIT, headers={"Authorization": f"Bearer {sent}"}).status_code == 401

@@ -152,6 +152,7 @@ def test_no_query_of_the_service_scans_a_collection(app, client, admin, billed, 
     from mongoengine.connection import get_db
 
     from billing_service import subscriptions
+    from billing_service.operations import settle_lapsed
 
     it = billed("pro", stored=False)
     runtime = app.extensions["billing"]
@@ -166,10 +167,11 @@ def test_no_query_of_the_service_scans_a_collection(app, client, admin, billed, 
         client.get(f"/api/admin/billing/audit?orgId={it.org_id}", headers=admin)
         subscriptions.verify_due(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
         subscriptions.lift_expired_overrides(plans=runtime.plans, now=runtime.clock())
-        subscriptions.follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+        subscriptions.follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, clock=runtime.clock)
+        settle_lapsed(clock=runtime.clock)
     finally:
         database.command("profile", 0)
-    seen = [each for each in database.system.profile.find() if "planSummary" in each]
-    database.system.profile.drop()
+        seen = [each for each in database.system.profile.find() if "planSummary" in each]
+        database.system.profile.drop()
     assert len(seen) > 20
     assert [(each["ns"], each["command"]) for each in seen if "COLLSCAN" in each["planSummary"]] == []

@@ -43,6 +43,7 @@ STEPS = st.one_of(
     st.tuples(st.just("deliver"), st.integers(0, 30)),
     st.tuples(st.just("handle")),
     st.tuples(st.just("sync")),
+    st.tuples(st.just("told_early"), st.integers(0, 3), st.sampled_from(PLANS)),
     st.tuples(st.just("fault"), st.sampled_from(["error", "drop", "rate_limited", "lock_timeout"])),
 )
 
@@ -151,6 +152,19 @@ class World:
 
     def fault(self, kind):
         self.sandbox.arm(kind, method="GET", path=r"/v1/subscriptions", key="sk_test_sandbox", times=1)
+
+    def told_early(self, which, plan):
+        """A change whose event is handled while Stripe's reads still lag behind it."""
+        self.collect()
+        for event_id in self.sent:
+            self.post(event_id)
+        self.handle()
+        time.sleep(0.3)
+        self.change(which, plan)
+        armed = self.sandbox.arm("lag", path=r"/v1/subscriptions", key="sk_test_sandbox", seconds=0.3, times=None)
+        self.deliver(-1)
+        self.handle()
+        self.sandbox.disarm(armed["id"])
 
     def settle(self):
         """Stripe is well again, everything is delivered, everything that waits is due."""

@@ -12,6 +12,7 @@ SAFE = {
     "REDIS_URL": "redis://127.0.0.1/0",
     "JWT_SECRET_KEY": "k" * 32,
 }
+PEM = "-----BEGIN PUBLIC KEY-----"
 STRIPE = {"STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRETS": "whsec_0123456789abcdef"}
 
 
@@ -57,8 +58,9 @@ def test_nothing_given_names_everything_that_is_missing():
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY"),
         ({"JWT_PUBLIC_KEY": "-----BEGIN"}, "exactly one"),
         ({"JWT_SECRET_KEY": "", "JWT_JWKS_URL": "https://id.example.com/jwks", "JWT_AUDIENCE": "me"}, "JWT_ISSUER"),
-        ({"JWT_SECRET_KEY": "", "JWT_PUBLIC_KEY": "x", "JWT_ISSUER": "me"}, "JWT_AUDIENCE"),
+        ({"JWT_SECRET_KEY": "", "JWT_PUBLIC_KEY": PEM, "JWT_ISSUER": "me"}, "JWT_AUDIENCE"),
         ({"STRIPE_SECRET_KEY": "sk_test_1"}, "STRIPE_WEBHOOK_SECRETS"),
+        ({"JWT_SECRET_KEY": "", "JWT_PUBLIC_KEY": "x"}, "PEM"),
         (STRIPE | {"STRIPE_WEBHOOK_SECRETS": "whsec_1"}, "STRIPE_WEBHOOK_SECRETS"),
         (STRIPE | {"STRIPE_SECRET_KEY": "pk_test_1"}, "STRIPE_SECRET_KEY"),
         (STRIPE | {"STRIPE_SECRET_KEY": "sk_live_1", "STRIPE_API_BASE": "http://127.0.0.1:1"}, "STRIPE_API_BASE"),

@@ -19,6 +19,10 @@ CASES = [
     ({"object": "product", "id": "prod_1"}, (None, None)),
     ({"object": "subscription", "id": {"$gt": ""}, "customer": 7}, (None, None)),
     ({"object": "subscription", "id": "\ud800", "customer": "a b"}, (None, None)),
+    ({"object": "invoice", "customer": "cus_1", "parent": "x"}, ("cus_1", None)),
+    ({"object": "invoice", "customer": "cus_1", "parent": [1], "subscription": "sub_1"}, ("cus_1", "sub_1")),
+    ({"object": "invoice", "customer": ["cus_1"], "parent": {"subscription_details": "x"}}, (None, None)),
+    ({"object": [], "id": "cus_1", "customer": {"id": ["cus_1"]}}, (None, None)),
 ]
 
 
@@ -27,6 +31,17 @@ def test_references(subject, named):
     assert references({"data": {"object": subject}}) == named
 
 
-@pytest.mark.parametrize("event", [{}, {"data": None}, {"data": {}}, {"data": {"object": None}}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"data": None},
+        {"data": {}},
+        {"data": {"object": None}},
+        {"data": "x"},
+        {"data": [1]},
+        {"data": {"object": "x"}},
+    ],
+)
 def test_an_event_without_an_object_names_nothing(event):
     assert references(event) == (None, None)

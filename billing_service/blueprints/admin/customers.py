@@ -35,6 +35,7 @@ def show_customer(query: dict, org_id: ObjectId) -> dict[str, Any]:
     except BillingError as refusal:
         trouble = refusal
     events = list(WebhookEvent.objects(organization=org_id).exclude("payload").order_by("-created").limit(SHOWN))
+    unsettled = WebhookEvent.objects(organization=org_id, state__in=("dead", "failed")).exclude("payload")
     compared = subscriptions.compare(
         organization,
         row,
@@ -42,7 +43,7 @@ def show_customer(query: dict, org_id: ObjectId) -> dict[str, Any]:
         plans=runtime.plans,
         now=runtime.clock(),
         trouble=trouble,
-        unsettled=next((each for each in events if each.state in ("dead", "failed")), None),
+        unsettled=unsettled.order_by("-created").first(),
     )
     return _shown(compared) | {
         "recent_events": events,

@@ -1,6 +1,6 @@
 """GET /api/admin/billing/customer/{orgId}"""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from bson import ObjectId
@@ -219,6 +219,24 @@ def test_the_event_that_may_be_the_cause_is_named(client, admin, billed):
     answer = show(client, admin, it.org_id).json
     assert "evt_stuck" in answer["explanation"]
     assert [each["eventId"] for each in answer["recentEvents"]] == ["evt_stuck"]
+
+
+def test_a_dead_event_is_named_however_many_came_after(client, admin, billed):
+    it = billed("pro", stored=False)
+    now = datetime.now(UTC)
+    for number in range(12):
+        WebhookEvent(
+            event_id=f"evt_{number}",
+            type="customer.subscription.updated",
+            created=now + timedelta(seconds=number),
+            received_at=now,
+            source="delivery",
+            state="dead" if number == 0 else "succeeded",
+            organization=it.org_id,
+        ).save()
+    answer = show(client, admin, it.org_id).json
+    assert "evt_0 " in answer["explanation"]
+    assert len(answer["recentEvents"]) == 10
 
 
 class Counter(monitoring.CommandListener):

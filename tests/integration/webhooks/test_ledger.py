@@ -185,7 +185,7 @@ def test_an_outage_of_three_days_is_the_end(app, store):
     stored = store(deferred_since=database_now() - timedelta(days=3, minutes=1), deferrals=300)
     [event] = ledger.claim(1)
     assert ledger.defer(event, StripeUnavailable("away"), ledger.Trial()) == "dead"
-    assert (again(stored).state, again(stored).reason) == ("dead", "outage")
+    assert (again(stored).state, again(stored).reason, again(stored).attempts) == ("dead", "outage", 1)
 
 
 def test_a_failure_between_outages_starts_the_three_days_anew(app, store):
