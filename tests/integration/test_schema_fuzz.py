@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import positive_data_acceptance
@@ -31,6 +32,7 @@ def statuses(operation, headers):
     return found
 
 
+@pytest.mark.timeout(3600)  # the long run takes minutes
 def test_every_generated_request_gets_a_documented_answer(app, admin, billed):
     billed("pro")
     document = schemathesis.openapi.from_wsgi("/api/openapi.json", app)

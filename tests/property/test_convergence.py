@@ -12,6 +12,7 @@ import os
 import time
 from datetime import timedelta
 
+import pytest
 import stripe as sdk
 from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
@@ -204,6 +205,7 @@ class World:
         assert len(transitions) == len(set(transitions))
 
 
+@pytest.mark.timeout(7200)  # the long run takes a quarter of an hour
 @settings(
     max_examples=SCHEDULES,
     deadline=None,

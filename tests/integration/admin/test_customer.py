@@ -221,6 +221,28 @@ def test_the_event_that_may_be_the_cause_is_named(client, admin, billed):
     assert [each["eventId"] for each in answer["recentEvents"]] == ["evt_stuck"]
 
 
+def test_a_plan_granted_by_hand_without_any_subscription_is_no_agreement(client, admin, organization):
+    org_id = organization(plan="business")
+    Subscription(organization=org_id, plan="business").save()
+    answer = show(client, admin, org_id).json
+    assert answer["verdict"] == "diverged"
+    assert [(each["field"], each["stored"], each["live"]) for each in answer["differences"]] == [
+        ("plan", "business", "free")
+    ]
+    assert "Granted but not paid" in answer["explanation"]
+
+
+def test_many_subscriptions_of_a_customer_cost_no_further_requests(client, admin, billed, subscribe, stripe, sandbox):
+    it = billed("pro")
+    for _ in range(101):
+        stripe.subscriptions.cancel(subscribe(it.customer, "starter"))
+    sandbox.clear_requests()
+    answer = show(client, admin, it.org_id)
+    assert len(answer.json["live"]["subscriptions"]) == 101
+    assert answer.json["verdict"] == "in_sync"
+    assert sandbox.requests()["count"] == 4  # the row's own is older than the hundred that one list shows
+
+
 def test_a_dead_event_is_named_however_many_came_after(client, admin, billed):
     it = billed("pro", stored=False)
     now = datetime.now(UTC)

@@ -162,3 +162,16 @@ def test_a_dry_run_writes_nothing(client, admin, unbilled, frozen):
     with frozen:
         answer = link(client, admin, org_id, subscription, "?dryRun=true")
     assert (answer.status_code, answer.json["dryRun"], answer.json["plan"]) == (200, True, "pro")
+
+
+def test_a_candidate_of_another_organization_is_refused(client, admin, billed, organization, stripe, subscribe, frozen):
+    from billing_service.documents import Candidate
+
+    it, other = billed("pro"), organization()
+    customer = stripe.customers.create({}).id
+    second = subscribe(customer, "starter")
+    seen = [Candidate(stripe_subscription_id=second, stripe_customer_id=customer)]
+    Subscription.objects(organization=it.org_id).update_one(set__candidates=seen)
+    with frozen:
+        answer = link(client, admin, other, second)
+    assert (answer.status_code, answer.json["code"]) == (409, "customer_shared")

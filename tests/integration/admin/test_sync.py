@@ -241,6 +241,23 @@ def test_a_past_due_row_knows_since_when(client, admin, billed, sandbox):
     assert it.row.past_due_since == since
 
 
+def test_an_old_open_invoice_does_not_date_a_new_spell(client, admin, billed, sandbox, stripe):
+    """An invoice of an earlier spell may stay open; a customer who was paid up since is not suspended for it."""
+    it = billed("pro")
+    sandbox.payment(it.customer, "decline")
+    sandbox.advance(32 * 86400)
+    client.post(url(it.org_id), headers=admin)
+    first = it.row.past_due_since
+    sandbox.patch(it.subscription, {"status": "active"})
+    client.post(url(it.org_id), headers=admin)
+    assert it.row.past_due_since is None
+    sandbox.patch(it.subscription, {"status": "past_due"})
+    client.post(url(it.org_id), headers=admin)
+    assert it.row.past_due_since is not None
+    assert it.row.past_due_since >= first
+    assert it.row.past_due_since == it.row.current_period_start
+
+
 def test_an_override_stays_in_force(client, admin, billed):
     from billing_service.documents import Override
 
@@ -283,6 +300,8 @@ def test_a_refusal_is_the_keys_answer_too(client, admin, billed, stripe, price):
     stripe.subscriptions.update(it.subscription, {"metadata": {"changed": "yes"}})
     again = client.post(url(it.org_id), headers=headers)
     assert first.status_code == again.status_code == 409
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
     names = ("code", "title", "detail", "priceId")
     assert {name: first.json[name] for name in names} == {name: again.json[name] for name in names}
 
