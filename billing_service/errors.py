@@ -162,13 +162,19 @@ _BY_STATUS = {
 _KEPT_HEADERS = ("Allow", "Content-Range")
 
 
+def _by_field(messages: Any) -> dict[str, Any]:
+    return messages if isinstance(messages, dict) else {"_schema": messages}
+
+
 def from_http(error: HTTPException) -> BillingError:
     """The refusal that stands for one of Werkzeug's or webargs' exceptions."""
     messages = (getattr(error, "data", None) or {}).get("messages")
     status = error.code or 500
     kind = _BY_STATUS.get(status, BadRequest if 400 <= status < 500 else InternalError)
     if kind is InvalidRequest and messages:
-        return InvalidRequest("The request breaks its schema; `errors` names each field.", errors=messages)
+        # webargs sorts them by where they were sent (query, json, headers); a field's name is enough.
+        fields = {name: why for place in messages.values() for name, why in _by_field(place).items()}
+        return InvalidRequest("The request breaks its schema; `errors` names each field.", errors=fields)
     if kind is InternalError:
         return InternalError()
     refusal = kind(str(error.description or kind.title))

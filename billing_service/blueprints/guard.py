@@ -63,8 +63,8 @@ def _verify() -> None:
 
 def _read_path() -> None:
     arguments = request.view_args or {}
-    if "org_id" in arguments:
+    if "orgId" in arguments:
         try:
-            arguments["org_id"] = parse_org_id(arguments["org_id"])
+            arguments["org_id"] = parse_org_id(arguments.pop("orgId"))
         except ValidationError as error:
             raise InvalidRequest("The organization id is malformed.", errors={"orgId": error.messages}) from error

@@ -27,7 +27,7 @@ class ToldSchema(OrganizationSchema):
     woken_events = fields.Integer(metadata={"description": "waiting webhook events that this made due"})
 
 
-@blueprint.put("/organizations/<org_id:org_id>")
+@blueprint.put("/organizations/<org_id:orgId>")
 @blueprint.arguments(Wire, location="query")
 @blueprint.arguments(OrganizationBody)
 @blueprint.response(200, ToldSchema)

@@ -177,7 +177,7 @@ class Parser(FlaskParser):
     def load_querystring(self, req: Any, schema: Any) -> Any:
         repeated = {name: ["is there more than once"] for name, values in req.args.lists() if len(values) > 1}
         if repeated:
-            raise InvalidRequest("A query parameter is there more than once.", errors={"query": repeated})
+            raise InvalidRequest("A query parameter is there more than once.", errors=repeated)
         return super().load_querystring(req, schema)
 
     def load_json(self, req: Any, schema: Any) -> Any:
@@ -227,6 +227,16 @@ class DryRunQuery(Wire):
     dry_run = fields.Boolean(load_default=False, metadata={"description": "write nothing, answer what would change"})
 
 
+class MutationHeaders(Wire):
+    """What every mutation takes in its headers."""
+
+    idempotency_key = fields.String(
+        data_key="Idempotency-Key",
+        validate=[validate.Length(max=255), validate.Regexp(r"^[\x21-\x7e]+$"), _one_line],
+        metadata={"description": "the same key and body within 24 hours give the same answer"},
+    )
+
+
 class NoteBody(Wire):
     """What every mutation takes in its body."""
 
@@ -239,6 +249,7 @@ __all__ = [
     "FieldName",
     "Instant",
     "Json",
+    "MutationHeaders",
     "NoteBody",
     "OrgId",
     "Page",

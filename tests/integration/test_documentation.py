@@ -35,6 +35,14 @@ def test_every_operation_says_what_it_does_in_one_line(document):
             assert "\n" not in operation["summary"]
 
 
+def test_what_every_mutation_takes_is_documented(document):
+    for action in ("sync", "link", "cancel"):
+        taken = {
+            each["name"]: each["in"] for each in document["paths"][ORG.format(action=action)]["post"]["parameters"]
+        }
+        assert taken == {"Idempotency-Key": "header", "dryRun": "query"}
+
+
 def answered(document, path, method, answer):
     """Check an answer against its documented schema."""
     responses = document["paths"][path][method]["responses"]
@@ -57,16 +65,16 @@ def _nullable(node):
     return {"anyOf": [plain, {"type": "null"}]} if node.get("nullable") else plain
 
 
-ORG = "/api/admin/billing/{action}/{{org_id}}"
+ORG = "/api/admin/billing/{action}/{{orgId}}"
 
 
 def test_answers_match_their_schemas(client, admin, billed, document):
     it = billed("pro", stored=False)
     paths = {name: ORG.format(action=name) for name in ("customer", "sync", "cancel", "link")}
-    answered(document, paths["customer"], "get", client.get(paths["customer"].format(org_id=it.org_id), headers=admin))
+    answered(document, paths["customer"], "get", client.get(paths["customer"].format(orgId=it.org_id), headers=admin))
     for name in ("sync", "cancel"):
-        answered(document, paths[name], "post", client.post(paths[name].format(org_id=it.org_id), headers=admin))
-    refused = client.post(paths["link"].format(org_id=it.org_id), headers=admin, json={})
+        answered(document, paths[name], "post", client.post(paths[name].format(orgId=it.org_id), headers=admin))
+    refused = client.post(paths["link"].format(orgId=it.org_id), headers=admin, json={})
     assert refused.status_code == 422
     answered(document, paths["link"], "post", refused)
     path = "/api/admin/billing/audit"

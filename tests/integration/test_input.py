@@ -238,7 +238,7 @@ def test_a_query_with_two_meanings_is_refused(client, billed, admin, sandbox, qu
     for action in ("cancel", "sync", "link"):
         answer = client.post(f"/api/admin/billing/{action}/{it.org_id}?{query}", headers=admin, json={})
         assert (answer.status_code, answer.json["code"]) == (422, "invalid_request"), action
-        assert list(answer.json["errors"]["query"]) == [name]
+        assert list(answer.json["errors"]) == [name]
     assert sandbox.requests()["items"] == []
     assert client.get(f"{AUDIT}?limit=5&limit=7", headers=admin).status_code == 422
 

@@ -13,7 +13,7 @@ from ...jobs import wakeups
 from ...operations import Outcome, Running
 from ...runtime import runtime
 from ..guard import requires
-from ..wire import DryRunQuery, NoteBody, Wire
+from ..wire import DryRunQuery, MutationHeaders, NoteBody, Wire
 from . import blueprint
 from .mutations import mutate
 from .schemas import CancelBody, CancelSchema, CustomerSchema, LinkBody, SyncSchema
@@ -21,7 +21,7 @@ from .schemas import CancelBody, CancelSchema, CustomerSchema, LinkBody, SyncSch
 SHOWN = 10
 
 
-@blueprint.get("/customer/<org_id:org_id>")
+@blueprint.get("/customer/<org_id:orgId>")
 @blueprint.arguments(Wire, location="query")
 @blueprint.response(200, CustomerSchema)
 @requires("customer:read")
@@ -83,12 +83,13 @@ def _live_subscription(live: Any) -> dict[str, Any]:
     return plain | {name: priced.get(name) for name in names} | {"plan": resolution.plan}
 
 
-@blueprint.post("/sync/<org_id:org_id>")
+@blueprint.post("/sync/<org_id:orgId>")
+@blueprint.arguments(MutationHeaders, location="headers")
 @blueprint.arguments(DryRunQuery, location="query")
 @blueprint.arguments(NoteBody, required=False)
 @blueprint.response(200, SyncSchema)
 @requires("sync:create")
-def sync(query: dict, body: dict, org_id: ObjectId) -> Any:
+def sync(headers: dict, query: dict, body: dict, org_id: ObjectId) -> Any:
     """Bring the stored subscription to Stripe's state."""
     asked: dict[str, Any] = {"stripe": runtime.stripe, "plans": runtime.plans, "now": runtime.clock()}
 
@@ -102,19 +103,20 @@ def sync(query: dict, body: dict, org_id: ObjectId) -> Any:
     return mutate(
         "sync",
         org_id,
-        query,
+        headers | query,
         body,
         foretell=lambda: subscriptions.change_outcome(subscriptions.sync(org_id, dry_run=True, **asked)),
         work=work,
     )
 
 
-@blueprint.post("/link/<org_id:org_id>")
+@blueprint.post("/link/<org_id:orgId>")
+@blueprint.arguments(MutationHeaders, location="headers")
 @blueprint.arguments(DryRunQuery, location="query")
 @blueprint.arguments(LinkBody)
 @blueprint.response(200, SyncSchema)
 @requires("link:create")
-def link(query: dict, body: dict, org_id: ObjectId) -> Any:
+def link(headers: dict, query: dict, body: dict, org_id: ObjectId) -> Any:
     """Attach a Stripe subscription to the organization, then sync it."""
     asked: dict[str, Any] = {"stripe": runtime.stripe, "plans": runtime.plans, "now": runtime.clock()}
     named = body["stripe_subscription_id"]
@@ -126,7 +128,7 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
     answer = mutate(
         "link",
         org_id,
-        query,
+        headers | query,
         body,
         foretell=lambda: subscriptions.change_outcome(subscriptions.link(org_id, named, dry_run=True, **asked)),
         work=work,
@@ -136,12 +138,13 @@ def link(query: dict, body: dict, org_id: ObjectId) -> Any:
     return answer
 
 
-@blueprint.post("/cancel/<org_id:org_id>")
+@blueprint.post("/cancel/<org_id:orgId>")
+@blueprint.arguments(MutationHeaders, location="headers")
 @blueprint.arguments(DryRunQuery, location="query")
 @blueprint.arguments(CancelBody, required=False)
 @blueprint.response(200, CancelSchema)
 @requires("cancel:create")
-def cancel(query: dict, body: dict, org_id: ObjectId) -> Any:
+def cancel(headers: dict, query: dict, body: dict, org_id: ObjectId) -> Any:
     """Cancel at Stripe, verify it there, then write the stored subscription."""
     wanted = subscriptions.Wanted(
         mode=body["mode"],
@@ -159,7 +162,7 @@ def cancel(query: dict, body: dict, org_id: ObjectId) -> Any:
     return mutate(
         "cancel",
         org_id,
-        query,
+        headers | query,
         body,
         foretell=lambda: subscriptions.outcome_of(subscriptions.foretell(org_id, wanted, **asked)),
         work=work,

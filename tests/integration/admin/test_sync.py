@@ -76,7 +76,8 @@ def test_it_rejects_bad_input(client, admin, billed, frozen, path, body, status,
     with frozen:
         answer = client.post(BASE + path.format(org=it.org_id), headers=admin, json=body)
     assert (answer.status_code, answer.json["code"]) == (status, code)
-    assert answer.json["errors"]
+    assert set(answer.json["errors"]) <= {"orgId", "dryRum", "dryRun", "note", "notes"}
+    assert all(isinstance(why, list) for why in answer.json["errors"].values())
 
 
 @pytest.mark.parametrize(
@@ -332,3 +333,12 @@ def test_the_organization_and_its_row_agree(client, admin, billed):
     Organization.objects(id=it.org_id).update_one(set__plan="free")
     client.post(url(it.org_id), headers=admin)
     assert it.plan == it.row.plan == "pro"
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "x" * 256, "schl\u00fcssel", "tab\tbed"])
+def test_a_malformed_key_is_refused(client, admin, billed, frozen, key):
+    it = billed("pro", stored=False)
+    with frozen:
+        answer = client.post(url(it.org_id), headers=admin | {"Idempotency-Key": key})
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+    assert "Idempotency-Key" in answer.json["errors"]
