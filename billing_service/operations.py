@@ -21,6 +21,8 @@ LEASE = timedelta(minutes=2)
 KEPT = timedelta(hours=24)
 AUDIT_KEPT = timedelta(days=5 * 365)
 SETTLE_BATCH = 100
+# A request has no bound of its own: well after its lease it is taken for dead.
+DEAD_AFTER = timedelta(minutes=10)
 
 # Not the caller's fault, or not about this request: the same key may be tried again.
 UNSTORED = frozenset({401, 403, 429})
@@ -108,9 +110,11 @@ class Running:
         """From now on an effect may happen at Stripe: have it looked for until it is seen, even if we die now."""
         self.record.pursued = True
         self.record.parameters = {**self.record.parameters, **parameters}
+        self.record.first_unknown_at = self.clock()
         self._record(
             parameters=self.record.parameters,
             pursued=True,
+            first_unknown_at=self.record.first_unknown_at,
             next_check_at=self.clock() + LEASE + timedelta(minutes=1),
             expires_at=None,
         )
@@ -124,7 +128,7 @@ class Running:
         now, unknown = self.clock(), self.record.pursued
         stored = 400 <= refusal.status < 500 and refusal.status not in UNSTORED and not isinstance(refusal, Conflict)
         result = "unknown" if unknown else "failed"
-        self._record(
+        mine = self._record(
             required=False,
             state=result,
             pursued=unknown,
@@ -136,7 +140,9 @@ class Running:
             first_unknown_at=(self.record.first_unknown_at or now) if unknown else None,
             expires_at=None if unknown else now + KEPT,
         )
-        self.audit("outcome", result, before=stored_subscription(self.asked), error=f"{refusal.code}: {refusal.detail}")
+        if mine:  # another attempt that took over, or a success that was committed, has its own row
+            error = f"{refusal.code}: {refusal.detail}"
+            self.audit("outcome", result, before=stored_subscription(self.asked), error=error)
 
     def look_again(self, pause: timedelta) -> None:
         """Give an unknown operation back: nothing was seen this time."""
@@ -149,14 +155,16 @@ class Running:
         self._record(state="failed", stored=False, next_check_at=None, pursued=False, expires_at=now + KEPT)
         self.audit("outcome", "failed", before=stored_subscription(self.asked), error=error)
 
-    def _record(self, required: bool = True, **values: Any) -> None:
-        """Write to the operation if it is still this attempt's."""
+    def _record(self, required: bool = True, **values: Any) -> bool:
+        """Write to the operation if it is still this attempt's; says whether it was."""
         mine = AdminOperation.objects(id=self.record.pk, attempt=self.record.attempt, state="started")
         written = mine.update_one(**{f"set__{name}": value for name, value in values.items()})
         if required and not written:
             raise IdempotencyInProgress(
-                "This operation took so long that another call resumed it; its answer counts. Ask again.", retry_after=2
+                "This operation took so long that it was taken over; nothing was written here. Ask again.",
+                retry_after=2,
             )
+        return bool(written)
 
     def audit(
         self,
@@ -294,12 +302,14 @@ def settle_lapsed(*, clock: Clock) -> int:
     The same key still resumes them. Those that did ask are looked after by their follow-up.
     """
     now = clock()
-    lapsed = AdminOperation.objects(state="started", lease_until__lt=now, pursued=False).limit(SETTLE_BATCH)
+    lapsed = AdminOperation.objects(state="started", lease_until__lt=now - DEAD_AFTER, pursued=False).limit(
+        SETTLE_BATCH
+    )
     settled = 0
     for known in lapsed:
         taken = take_over(known, now)
         if taken is not None:
-            died = BillingError("the process died before it could finish; the same Idempotency-Key resumes it")
+            died = BillingError("the process died or took far too long; the same Idempotency-Key resumes it")
             Running(Asked.of(taken), taken, clock).refused(died)
             settled += 1
     return settled

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from ..documents import EPOCH, AdminOperation, Finding
+from ..documents import EPOCH, AdminOperation, Finding, in_transaction
 from ..errors import BillingError, CancelUnverified, IdempotencyInProgress
 from ..observability import log
 from ..operations import Asked, Running, take_over
@@ -48,13 +48,20 @@ def _follow_up(known: AdminOperation, stripe: StripeGateway, plans: Plans, clock
         log.info("cancel_not_seen_yet", operation=str(record.pk), organization=record.target, detail=unseen.detail)
     except BillingError as refusal:
         log.warning("cancel_follow_up_failed", operation=str(record.pk), organization=record.target, code=refusal.code)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as bug:
+        # One record that cannot be read must not hold up the others.
+        log.error("cancel_follow_up_failed", operation=str(record.pk), organization=record.target, exc_info=bug)
     if waited < EAGER + PATIENT:
         running.look_again(timedelta(minutes=1) if waited < EAGER else timedelta(hours=1))
         return False
     with contextlib.suppress(IdempotencyInProgress):
-        running.give_up("cancel_unverified: the wanted state was not seen at Stripe within 25 hours")
-        _note_unverified(record, clock())
+        in_transaction(lambda: _give_up(running, clock()))
     return True
+
+
+def _give_up(running: Running, now: datetime) -> None:
+    running.give_up("cancel_unverified: the wanted state was not seen at Stripe within 25 hours")
+    _note_unverified(running.record, now)
 
 
 def _look(running: Running, stripe: StripeGateway, plans: Plans, now: datetime) -> None:
@@ -85,6 +92,6 @@ def _note_unverified(record: AdminOperation, now: datetime) -> None:
         set_on_insert__cause="unknown",
         set_on_insert__state="open",
         set_on_insert__organization=ObjectId(record.target),
-        set_on_insert__stripe_subscription_ids=[record.parameters["stripe_target_id"]],
+        set_on_insert__stripe_subscription_ids=[record.parameters.get("stripe_target_id", "unknown")],
         set_on_insert__first_seen_at=now,
     )

@@ -82,6 +82,8 @@ def _named(
         prove_gone(row, subscription_id, stripe)
         return Target(subscription_id, None)
     refuse_foreign(row.organization, found, stripe)
+    if subscription_id == remembered:
+        return Target(found.id, found)  # it was tied to the organization when it was asked for; its end unties it
     known = {row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates)}
     if found.customer not in known and found.metadata.get("organizationId") != str(row.organization):
         raise OrganizationConflict(

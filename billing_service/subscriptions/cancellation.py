@@ -63,7 +63,9 @@ def cancel(
     row = require_row(org_id)
     target = find_target(row, replace(wanted, subscription_id=remembered or wanted.subscription_id), stripe, remembered)
     failure = None
-    if target.live is not None and not wanted.reached(target.live):
+    if target.id:
+        running.pursue(stripe_target_id=target.id)
+    if target.live is not None and not _is_reached(target.live, wanted, stripe):
         failure = _ask(target.live.id, wanted, stripe, running)
     return write_cancelled(
         org_id,
@@ -92,7 +94,6 @@ def foretell(org_id: ObjectId, wanted: Wanted, *, stripe: StripeGateway, plans: 
 
 def _ask(subscription_id: str, wanted: Wanted, stripe: StripeGateway, running: Running) -> BillingError | None:
     """Send the cancel; returns a failure that leaves open whether it took effect."""
-    running.pursue(stripe_target_id=subscription_id)
     try:
         if wanted.mode == "now":
             stripe.cancel_now(subscription_id, prorate=wanted.prorate, invoice_now=wanted.invoice_now)
@@ -109,6 +110,16 @@ def _ask(subscription_id: str, wanted: Wanted, stripe: StripeGateway, running: R
     return None
 
 
+def _is_reached(live: LiveSubscription, wanted: Wanted, stripe: StripeGateway) -> bool:
+    """Whether nothing needs asking; a list may lag, so its word is confirmed by a retrieval."""
+    if not wanted.reached(live):
+        return False
+    try:
+        return wanted.reached(stripe.subscription(live.id).value)
+    except StripeMissing:
+        return True
+
+
 def _verify(
     target: Target, wanted: Wanted, failure: BillingError | None, stripe: StripeGateway, seconds: float
 ) -> Read[LiveSubscription] | None:
@@ -123,7 +134,7 @@ def _verify(
             raise failure
         if time.monotonic() + pause > deadline:
             raise CancelUnverified(
-                f"Stripe was asked to cancel {target.id} ({wanted.mode}) and the result could not be seen: {looks}. "
+                f"The cancel of {target.id} ({wanted.mode}) could not be seen at Stripe: {looks}. "
                 "The database is unchanged. It is looked at each minute from now and written as soon as it shows; "
                 "repeat with the same Idempotency-Key, or look with GET /customer.",
                 pending=True,

@@ -27,7 +27,6 @@ SETTLED_BY_A_LOOK = (
     "plan_unresolved",
     "plan_ambiguous",
     "organization_conflict",
-    "customer_shared",
 )
 SIGNALS_KEPT = timedelta(days=90)
 
@@ -206,4 +205,4 @@ def _settle_findings(change: Change, now: datetime) -> None:
     ours = Finding.objects(organization=change.organization, state__in=OPEN_STATES)
     still = [_fingerprint(change, noticed) for noticed in change.noticed]
     ours.filter(kind__in=SETTLED_BY_A_LOOK, fingerprint__nin=still).update(**resolved)
-    ours.filter(kind="cancel_unverified", stripe_subscription_ids__nin=list(change.not_ended)).update(**resolved)
+    ours.filter(kind="cancel_unverified", stripe_subscription_ids__in=list(change.ended)).update(**resolved)

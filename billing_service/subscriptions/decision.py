@@ -51,7 +51,7 @@ class Change:
     signals: tuple[Signal, ...] = ()
     noticed: tuple[Noticed, ...] = ()
     complete: bool = False
-    not_ended: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> list[str]:
@@ -132,8 +132,16 @@ def _change(
         signals=_signals(row, updated, plans, unresolved),
         noticed=_noticed(seen, unresolved, ambiguous),
         complete=bool(seen and seen.complete),
-        not_ended=frozenset(each.id for each in seen.found if each.status not in ENDED) if seen else frozenset(),
+        ended=_ended(row, seen),
     )
+
+
+def _ended(row: Subscription, seen: Observation | None) -> frozenset[str]:
+    """The subscriptions that were seen to be over, not merely not seen."""
+    if seen is None:
+        return frozenset()
+    gone = {row.stripe_subscription_id} if seen.gone else set()
+    return frozenset({each.id for each in seen.found if each.status in ENDED} | gone)
 
 
 def _plain(value: Any) -> Any:

@@ -298,6 +298,82 @@ def test_an_outage_after_the_effect_is_followed_up(client, admin, billed, sandbo
     assert (it.row.status, it.row.plan) == ("canceled", "free")
 
 
+def surplus(it, stripe, subscribe):
+    """A second subscription on a customer that Checkout made, known here only as a candidate."""
+    from billing_service.documents import Candidate, Subscription
+
+    customer = stripe.customers.create({}).id
+    second = subscribe(customer, "starter")
+    seen = [Candidate(stripe_subscription_id=second, stripe_customer_id=customer)]
+    Subscription.objects(organization=it.org_id).update_one(set__candidates=seen)
+    return second
+
+
+def test_a_candidate_that_ended_unseen_is_still_followed_up(client, admin, billed, sandbox, runtime, stripe, subscribe):
+    """Its end takes it off the candidates; it was tied to the organization when the cancel was asked for."""
+    it = billed("pro")
+    second = surplus(it, stripe, subscribe)
+    fault = sandbox.arm("error", status=500, times=None, method="GET", path=rf"/v1/subscriptions/{second}")
+    answer = cancel(client, admin, it.org_id, stripeSubscriptionId=second)
+    assert (answer.status_code, answer.json["code"]) == (502, "cancel_unverified")
+    sandbox.disarm(fault["id"])
+    runtime.stripe.circuit.succeeded()
+    assert stripe.subscriptions.retrieve(second).status == "canceled"
+    client.post(f"/api/admin/billing/sync/{it.org_id}", headers=admin)
+    assert it.row.candidates == []
+    assert look_again(runtime, 2) == 1
+    assert AdminOperation.objects(kind="cancel").first().state == "done"
+    assert it.row.status == "active"
+
+
+def test_a_finding_of_an_unseen_cancel_ends_only_when_the_end_is_seen(client, admin, billed, runtime):
+    it = billed("pro")
+    now = runtime.clock()
+    Finding(
+        fingerprint="cancel_unverified:1",
+        kind="cancel_unverified",
+        severity="high",
+        organization=it.org_id,
+        stripe_subscription_ids=["sub_nobody_looked_at"],
+        first_seen_at=now,
+        last_seen_at=now,
+        state="open",
+    ).save()
+    client.post(f"/api/admin/billing/sync/{it.org_id}", headers=admin)
+    assert Finding.objects(kind="cancel_unverified").first().state == "open"
+    Finding.objects(kind="cancel_unverified").update(set__stripe_subscription_ids=[it.subscription])
+    cancel(client, admin, it.org_id)
+    assert Finding.objects(kind="cancel_unverified").first().state == "resolved"
+
+
+def test_one_that_was_reached_already_but_not_seen_again_is_followed_up(
+    client, admin, billed, sandbox, runtime, stripe
+):
+    it = billed("pro")
+    stripe.subscriptions.update(it.subscription, {"cancel_at_period_end": True})
+    fault = sandbox.arm("error", status=500, times=None, after=1, **RETRIEVE)
+    answer = cancel(client, admin, it.org_id, mode="period_end")
+    assert answer.status_code == 502
+    sandbox.disarm(fault["id"])
+    runtime.stripe.circuit.succeeded()
+    assert AdminOperation.objects.first().state == "unknown"
+    assert look_again(runtime, 2) == 1
+    assert it.row.cancel_at_period_end is True
+
+
+def test_a_lagging_list_does_not_keep_a_cancel_from_being_asked_for(client, admin, billed, sandbox, stripe):
+    import time
+
+    it = billed("pro")
+    stripe.subscriptions.update(it.subscription, {"cancel_at_period_end": True})
+    time.sleep(0.4)
+    stripe.subscriptions.update(it.subscription, {"cancel_at_period_end": False})
+    sandbox.arm("lag", seconds=0.3, times=1, method="GET", path=r"/v1/subscriptions$")
+    answer = cancel(client, admin, it.org_id, mode="period_end")
+    assert (answer.status_code, answer.json["verified"]) == (200, True)
+    assert stripe.subscriptions.retrieve(it.subscription).cancel_at_period_end is True
+
+
 def test_a_resumption_that_fails_stays_followed_up(client, admin, billed, sandbox, runtime):
     it = billed()
     headers = admin | {"Idempotency-Key": "cancel-3"}
