@@ -312,6 +312,7 @@ def surplus(it, stripe, subscribe):
 def test_a_candidate_that_ended_unseen_is_still_followed_up(client, admin, billed, sandbox, runtime, stripe, subscribe):
     """Its end takes it off the candidates; it was tied to the organization when the cancel was asked for."""
     it = billed("pro")
+    sandbox.advance(5)  # so that it is the younger one, which nothing but the cancel itself retrieves
     second = surplus(it, stripe, subscribe)
     fault = sandbox.arm("error", status=500, times=None, method="GET", path=rf"/v1/subscriptions/{second}")
     answer = cancel(client, admin, it.org_id, stripeSubscriptionId=second)
