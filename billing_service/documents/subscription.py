@@ -34,6 +34,10 @@ class Candidate(EmbeddedDocument):
     stripe_subscription_id = StringField(required=True)
     stripe_customer_id = StringField()
 
+    def describe(self) -> dict[str, Any]:
+        """The candidate as plain values."""
+        return {"stripe_subscription_id": self.stripe_subscription_id, "stripe_customer_id": self.stripe_customer_id}
+
 
 class Subscription(Document):
     """What we believe of the organization's subscription; `version` counts writes and guards each one."""
@@ -109,8 +113,5 @@ class Subscription(Document):
             if self.override
             else None
         )
-        plain["candidates"] = [
-            {"stripe_subscription_id": each.stripe_subscription_id, "stripe_customer_id": each.stripe_customer_id}
-            for each in self.candidates
-        ]
+        plain["candidates"] = [each.describe() for each in self.candidates]
         return plain

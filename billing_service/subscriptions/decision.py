@@ -145,15 +145,7 @@ def _ended(row: Subscription, seen: Observation | None) -> frozenset[str]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [
-            {
-                "stripe_subscription_id": each.stripe_subscription_id,
-                "stripe_customer_id": each.stripe_customer_id,
-            }
-            for each in value
-        ]
-    return value
+    return [each.describe() for each in value] if isinstance(value, list) else value
 
 
 def _snapshot(
