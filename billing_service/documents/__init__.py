@@ -15,11 +15,13 @@ from .store import (
     database_now,
     default_write_concern,
     driver_error,
+    drop_indexes,
     ensure_indexes,
     in_transaction,
     ping,
 )
 from .subscription import Candidate, Override, Subscription
+from .watermark import Watermark
 from .webhook_event import Attempt, WebhookEvent
 
 DOCUMENTS = (
@@ -32,12 +34,17 @@ DOCUMENTS = (
     Finding,
     ServiceState,
     JobRun,
+    Watermark,
 )
+
+# Indexes of earlier versions that would refuse what this one writes.
+RETIRED_INDEXES = (("outbox", "transition"),)
 
 __all__ = [
     "DOCUMENTS",
     "EPOCH",
     "MAJORITY",
+    "RETIRED_INDEXES",
     "STORE_ERRORS",
     "AdminAction",
     "AdminOperation",
@@ -50,11 +57,13 @@ __all__ = [
     "Override",
     "ServiceState",
     "Subscription",
+    "Watermark",
     "WebhookEvent",
     "connect",
     "database_now",
     "default_write_concern",
     "driver_error",
+    "drop_indexes",
     "ensure_indexes",
     "in_transaction",
     "ping",

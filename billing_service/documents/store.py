@@ -116,6 +116,13 @@ def in_transaction(work: Callable[[], Result]) -> Result:
         )
 
 
+def drop_indexes(retired: Iterable[tuple[str, str]]) -> None:
+    """Drop indexes, each a collection and a name, where they still are."""
+    for collection, name in retired:
+        if name in get_db()[collection].index_information():
+            get_db()[collection].drop_index(name)
+
+
 def ensure_indexes(documents: Iterable[type[mongoengine.Document]]) -> list[str]:
     """Create collections and the declared indexes; returns `collection.index` of every one that exists then."""
     existing = set(get_db().list_collection_names())

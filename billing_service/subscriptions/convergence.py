@@ -6,7 +6,7 @@ was read before Stripe was asked; leases elsewhere only save work.
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -14,7 +14,8 @@ from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
-from ..documents import Finding, Organization, OutboxSignal, Subscription, WebhookEvent, in_transaction
+from .. import outbox
+from ..documents import Finding, Organization, Subscription, WebhookEvent, in_transaction
 from ..documents.finding import OPEN_STATES
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
@@ -28,7 +29,6 @@ SETTLED_BY_A_LOOK = (
     "plan_ambiguous",
     "organization_conflict",
 )
-SIGNALS_KEPT = timedelta(days=90)
 
 Look = Callable[[Subscription], Observation | None]
 Also = Callable[[Change], None]
@@ -162,15 +162,15 @@ def _write_row(change: Change) -> ObjectId:
 
 def _write_signals(change: Change, subscription_id: ObjectId, now: datetime) -> None:
     for signal in change.signals:
-        OutboxSignal(
-            subscription=subscription_id,
-            version=change.updated["version"],
-            name=signal.name,
+        version = change.updated["version"]
+        outbox.signal(
+            signal.name,
+            f"{subscription_id}:{version}:{signal.name}",
+            now=now,
             organization=change.organization,
             facts=signal.facts,
-            created_at=now,
-            next_attempt_at=now,
-            expires_at=now + SIGNALS_KEPT,
+            subscription=subscription_id,
+            version=version,
         ).save(force_insert=True)
 
 

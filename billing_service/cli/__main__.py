@@ -1,0 +1,5 @@
+"""`python -m billing_service.cli`."""
+
+from . import main
+
+main()
