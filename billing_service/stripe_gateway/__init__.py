@@ -6,14 +6,26 @@ answers small values (shapes). `verify_webhook` checks what Stripe sends (signat
 """
 
 from .client import API_VERSION, StripeGateway
-from .shapes import LiveCharge, LiveCustomer, LiveItem, LiveSubscription, Read
+from .shapes import (
+    LiveCharge,
+    LiveCheckoutSession,
+    LiveCustomer,
+    LiveDispute,
+    LiveItem,
+    LiveRefund,
+    LiveSubscription,
+    Read,
+)
 from .signatures import VerifiedEvent, verify_webhook
 
 __all__ = [
     "API_VERSION",
     "LiveCharge",
+    "LiveCheckoutSession",
     "LiveCustomer",
+    "LiveDispute",
     "LiveItem",
+    "LiveRefund",
     "LiveSubscription",
     "Read",
     "StripeGateway",

@@ -16,7 +16,7 @@ from . import shapes
 from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call
 from .budget import Budget, Redis
 from .circuit import Circuit
-from .shapes import LiveCharge, LiveCustomer, LiveSubscription, Read
+from .shapes import LiveCharge, LiveCheckoutSession, LiveCustomer, LiveDispute, LiveRefund, LiveSubscription, Read
 from .translation import malformed
 from .transport import Transport
 
@@ -105,20 +105,8 @@ class StripeGateway:
         `as_of` is the first page's. More than 1000 are refused (StripeRejected): which of them is the
         organization's could not be judged from a part.
         """
-        params: dict[str, Any] = {"customer": customer_id, "status": "all", "limit": PAGE}
-        found: list[LiveSubscription] = []
-        first: Answer | None = None
-        for _ in range(PAGES):
-            answer = self._get("subscriptions_of", "/v1/subscriptions", params)
-            first = first or answer
-            page = self._listed(answer, shapes.subscription, "subscription").value
-            found += page
-            if not answer.body.get("has_more"):
-                return Read(tuple(found), first.as_of, first.request_id)
-            if not page:
-                raise malformed("an empty page says that more follow", writes=False, request_id=answer.request_id)
-            params = params | {"starting_after": found[-1].id}
-        raise StripeRejected(f"The customer {customer_id} has more than {PAGE * PAGES} subscriptions.")
+        params = {"customer": customer_id, "status": "all"}
+        return self._all("subscriptions_of", "/v1/subscriptions", params, shapes.subscription, "subscription")
 
     def newest_subscriptions_of(self, customer_id: str) -> Read[tuple[LiveSubscription, ...]]:
         """The newest subscriptions, ended ones too, a hundred at most, in one request; raises StripeMissing."""
@@ -131,6 +119,33 @@ class StripeGateway:
         """The customer's newest charges; raises StripeMissing."""
         answer = self._get("charges_of", "/v1/charges", {"customer": customer_id, "limit": limit})
         return self._listed(answer, shapes.charge, "charge")
+
+    def charge(self, charge_id: str) -> Read[LiveCharge]:
+        """A charge, failed ones too; raises StripeMissing."""
+        return self._value(self._get("charge", _path("charges", charge_id)), shapes.charge, "charge")
+
+    def refunds_of(self, charge_id: str) -> Read[tuple[LiveRefund, ...]]:
+        """All refunds of a charge, failed ones too, newest first; raises StripeMissing, more than 1000 are refused."""
+        return self._all("refunds_of", "/v1/refunds", {"charge": charge_id}, shapes.refund, "refund")
+
+    def dispute(self, dispute_id: str) -> Read[LiveDispute]:
+        """A dispute in any status; raises StripeMissing."""
+        return self._value(self._get("dispute", _path("disputes", dispute_id)), shapes.dispute, "dispute")
+
+    def disputes_of(self, charge_id: str) -> Read[tuple[LiveDispute, ...]]:
+        """All disputes of a charge, closed ones too, newest first; raises StripeMissing, more than 1000 are refused."""
+        return self._all("disputes_of", "/v1/disputes", {"charge": charge_id}, shapes.dispute, "dispute")
+
+    def checkout_session(self, session_id: str) -> Read[LiveCheckoutSession]:
+        """A Checkout Session in any status; raises StripeMissing."""
+        answer = self._get("checkout_session", _path("checkout/sessions", session_id))
+        return self._value(answer, shapes.checkout_session, "checkout.session")
+
+    def checkout_sessions_of(self, payment_intent_id: str) -> Read[tuple[LiveCheckoutSession, ...]]:
+        """The sessions that made a payment intent: one, or none when it was not made by Checkout."""
+        params = {"payment_intent": payment_intent_id, "limit": PAGE}
+        answer = self._get("checkout_sessions_of", "/v1/checkout/sessions", params)
+        return self._listed(answer, shapes.checkout_session, "checkout.session")
 
     def customers_by_email(self, email: str, limit: int = 10) -> Read[tuple[LiveCustomer, ...]]:
         """Customers with exactly this e-mail address (case counts), newest first."""
@@ -233,6 +248,25 @@ class StripeGateway:
 
     def _value(self, answer: Answer, read: Callable[[dict], Value], kind: str, *, writes: bool = False) -> Read[Value]:
         return Read(_shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id)
+
+    def _all(
+        self, operation: str, path: str, params: dict[str, Any], read: Callable[[dict], Value], kind: str
+    ) -> Read[tuple[Value, ...]]:
+        params = params | {"limit": PAGE}
+        found: list[Value] = []
+        first: Answer | None = None
+        for _ in range(PAGES):
+            answer = self._get(operation, path, params)
+            first = first or answer
+            page = self._listed(answer, read, kind).value
+            found += page
+            if not answer.body.get("has_more"):
+                return Read(tuple(found), first.as_of, first.request_id)
+            if not page:
+                raise malformed("an empty page says that more follow", writes=False, request_id=answer.request_id)
+            params = params | {"starting_after": answer.body["data"][-1]["id"]}
+        owner, owner_id = next(iter(params.items()))
+        raise StripeRejected(f"The {owner} {owner_id} has more than {PAGE * PAGES} {kind}s.")
 
     def _listed(self, answer: Answer, read: Callable[[dict], Value], kind: str) -> Read[tuple[Value, ...]]:
         data = answer.body.get("data")

@@ -88,6 +88,53 @@ class LiveCharge:
     customer: str | None
 
 
+@dataclass(frozen=True)
+class LiveRefund:
+    """A refund, in any status: pending, requires_action, succeeded, failed or canceled. `amount` is minor units."""
+
+    id: str
+    amount: int
+    currency: str
+    status: str | None
+    charge: str | None
+    payment_intent: str | None
+    reason: str | None
+    created: datetime
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LiveCheckoutSession:
+    """A Checkout Session; `payment_status` is paid, unpaid or no_payment_required, `amount_total` minor units."""
+
+    id: str
+    mode: str
+    status: str | None
+    payment_status: str
+    customer: str | None
+    subscription: str | None
+    payment_intent: str | None
+    client_reference_id: str | None
+    metadata: dict[str, str]
+    amount_total: int | None
+    currency: str | None
+    created: datetime
+
+
+@dataclass(frozen=True)
+class LiveDispute:
+    """A dispute of a charge, or a bank's inquiry (status `warning_...`); `amount` is minor units, fees not in it."""
+
+    id: str
+    charge: str
+    payment_intent: str | None
+    amount: int
+    currency: str
+    status: str
+    reason: str
+    created: datetime
+
+
 def at(seconds: int | float | None) -> datetime | None:
     """Stripe's Unix seconds as a time."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
@@ -179,4 +226,51 @@ def charge(raw: dict[str, Any]) -> LiveCharge:
         failure_message=raw.get("failure_message"),
         payment_intent=id_of(raw.get("payment_intent")),
         customer=id_of(raw.get("customer")),
+    )
+
+
+def refund(raw: dict[str, Any]) -> LiveRefund:
+    """Read a refund; failed and canceled ones gave no money back."""
+    return LiveRefund(
+        id=raw["id"],
+        amount=raw["amount"],
+        currency=raw["currency"],
+        status=raw.get("status"),
+        charge=id_of(raw.get("charge")),
+        payment_intent=id_of(raw.get("payment_intent")),
+        reason=raw.get("reason"),
+        created=datetime.fromtimestamp(raw["created"], UTC),
+        metadata=dict(raw.get("metadata") or {}),
+    )
+
+
+def checkout_session(raw: dict[str, Any]) -> LiveCheckoutSession:
+    """Read a Checkout Session; customer, subscription and payment intent may be there only once it is complete."""
+    return LiveCheckoutSession(
+        id=raw["id"],
+        mode=raw["mode"],
+        status=raw.get("status"),
+        payment_status=raw["payment_status"],
+        customer=id_of(raw.get("customer")),
+        subscription=id_of(raw.get("subscription")),
+        payment_intent=id_of(raw.get("payment_intent")),
+        client_reference_id=raw.get("client_reference_id"),
+        metadata=dict(raw.get("metadata") or {}),
+        amount_total=raw.get("amount_total"),
+        currency=raw.get("currency"),
+        created=datetime.fromtimestamp(raw["created"], UTC),
+    )
+
+
+def dispute(raw: dict[str, Any]) -> LiveDispute:
+    """Read a dispute."""
+    return LiveDispute(
+        id=raw["id"],
+        charge=id_of(raw["charge"]) or "",
+        payment_intent=id_of(raw.get("payment_intent")),
+        amount=raw["amount"],
+        currency=raw["currency"],
+        status=raw["status"],
+        reason=raw["reason"],
+        created=datetime.fromtimestamp(raw["created"], UTC),
     )

@@ -18,10 +18,10 @@ _EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 
 @dataclass(frozen=True)
 class VerifiedEvent:
-    """An event as Stripe sent it; `secret_index` is the place of the secret that verified it."""
+    """An event as Stripe sent it; `secret_index` is the place of the secret that verified it, None if we asked."""
 
     event: dict[str, Any]
-    secret_index: int
+    secret_index: int | None = None
 
 
 def verify_webhook(

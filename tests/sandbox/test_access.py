@@ -35,6 +35,20 @@ def test_a_restricted_key_needs_the_permission(process, control, stripe):
         restricted.subscriptions.list()
 
 
+def test_the_permissions_of_checkout_refunds_and_disputes(process, control, stripe):
+    def calls(**permissions):
+        restricted = connect(process.url, control.add_key(permissions=permissions)).v1
+        return restricted.checkout.sessions.list, restricted.refunds.list, restricted.disputes.list
+
+    for call, name in zip(calls(), ("checkout_session", "charge", "dispute"), strict=True):
+        with pytest.raises(sdk.PermissionError, match=f"rak_{name}_read"):
+            call()
+    for call in calls(checkout_sessions="read", charges="read", disputes="write"):
+        assert call().data == []
+    with pytest.raises(sdk.PermissionError, match="rak_charge_read"):
+        calls(charges="read", refunds="none")[1]()
+
+
 def test_another_account_sees_nothing_of_the_first(process, control, stripe, subscribe):
     subscription = subscribe()
     other = control.add_account()
@@ -51,6 +65,26 @@ def test_another_account_sees_nothing_of_the_first(process, control, stripe, sub
         assert caught.value.code == "resource_missing"
     with pytest.raises(sdk.PermissionError):
         stripe.accounts.retrieve(other["id"])
+
+
+def test_payments_of_another_account_are_not_there(process, control, stripe, subscribe):
+    charge = stripe.charges.list({"customer": subscribe().customer}).data[0].id
+    refund = stripe.refunds.create({"charge": charge, "amount": 1}).id
+    dispute = control.dispute(charge)["id"]
+    other = control.add_account()
+    theirs = connect(process.url, other["key"]).v1
+    assert theirs.refunds.list().data == theirs.disputes.list().data == []
+    for read in (
+        lambda: theirs.charges.retrieve(charge),
+        lambda: theirs.refunds.retrieve(refund),
+        lambda: theirs.disputes.retrieve(dispute),
+        lambda: theirs.refunds.create({"charge": charge}),
+    ):
+        with pytest.raises(sdk.InvalidRequestError) as caught:
+            read()
+        assert caught.value.code == "resource_missing"
+    control.pend_refunds(account=other["id"])
+    assert stripe.refunds.list().data[0].status == "succeeded"
 
 
 def test_rate_limit(control, stripe, http):

@@ -63,6 +63,26 @@ def test_a_deleted_customer_is_a_stub_and_its_subscriptions_end(stripe, subscrib
     )
 
 
+def test_deleting_a_customer_ends_every_subscription_first(stripe, subscribe, price, events):
+    """Running, trialing and canceled ones: an event for each that ends now, none for the others."""
+    first = subscribe()
+    items = [{"price": price.id}]
+    trial = stripe.subscriptions.create({"customer": first.customer, "items": items, "trial_period_days": 9})
+    over = stripe.subscriptions.create({"customer": first.customer, "items": items})
+    stripe.subscriptions.cancel(over.id)
+    before = len(events())
+    stripe.customers.delete(first.customer)
+    assert events()[before:] == ["customer.subscription.deleted"] * 2 + ["customer.deleted"]
+    told = events("customer.subscription.deleted")[-2:]
+    assert {one.data.object.id for one in told} == {first.id, trial.id}
+    assert {one.data.object.status for one in told} == {"canceled"}
+    assert {one.data.object.customer for one in told} == {first.customer}
+    (gone,) = events("customer.deleted")
+    assert gone.data.object.email == "someone@example.com"
+    assert "deleted" not in gone.data.object.to_dict()
+    assert {stripe.subscriptions.retrieve(one.id).status for one in (first, trial, over)} == {"canceled"}
+
+
 def test_unknown_ids(stripe):
     refused(
         lambda: stripe.customers.retrieve("cus_nobody"),

@@ -1,5 +1,7 @@
 """Events: listed, retrieved, forgotten after thirty days."""
 
+import json
+
 import pytest
 import stripe as sdk
 
@@ -91,6 +93,29 @@ def test_the_old_shape(process, stripe, subscribe, control, events):
     assert "parent" not in invoice
     assert "refunds" not in old.charges.list().data[0].to_dict()
     assert old.subscriptions.list().data[0].to_dict()["current_period_end"] == item.current_period_end
+
+
+@pytest.mark.parametrize(
+    ("outcome", "types"),
+    [("succeed", {"invoice.paid", "invoice.payment_succeeded"}), ("decline", {"invoice.payment_failed"})],
+)
+def test_invoice_events_come_in_the_shape_of_their_endpoint(stripe, subscribe, control, outcome, types):
+    control.hold()
+    for version in ("2024-06-20", "2025-03-30", "2025-03-31.basil", "2026-10-28.endive"):
+        url = f"http://127.0.0.1:9/{version}"
+        stripe.webhook_endpoints.create({"url": url, "enabled_events": ["*"], "api_version": version})
+    subscription = subscribe(control, outcome)
+    seen = [one for one in control.deliveries() if one["type"] in types]
+    assert len(seen) == 4 * len(types)
+    for delivery in seen:
+        invoice = json.loads(delivery["body"])["data"]["object"]
+        if "/2024-" in delivery["url"] or "/2025-03-30" in delivery["url"]:
+            assert invoice["subscription"] == subscription.id
+            assert None not in (invoice["charge"], invoice["payment_intent"])
+            assert "parent" not in invoice
+        else:
+            assert invoice["parent"]["subscription_details"]["subscription"] == subscription.id
+            assert not {"subscription", "charge", "payment_intent"} & set(invoice)
 
 
 def test_an_event_keeps_the_version_it_was_made_in(process, control):

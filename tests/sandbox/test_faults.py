@@ -134,6 +134,17 @@ def test_nonsense_is_refused(control, rule):
         control.call("POST", "/faults", rule)
 
 
+def test_a_session_is_not_listed_by_its_payment_at_once(control, stripe):
+    once = stripe.prices.create({"currency": "usd", "unit_amount": 500, "product_data": {"name": "Pack"}})
+    lines = [{"price": once.id, "quantity": 1}]
+    wanted = {"mode": "payment", "success_url": "https://a.example/", "line_items": lines}
+    session = stripe.checkout.sessions.create(wanted)
+    control.arm("lag", path="/v1/checkout/sessions", seconds=30)
+    intent = control.complete_checkout(session.id)["payment_intent"]
+    assert stripe.checkout.sessions.list({"payment_intent": intent}).data == []
+    assert [one.id for one in stripe.checkout.sessions.list({"payment_intent": intent}).data] == [session.id]
+
+
 def test_the_request_log(control, stripe, http):
     stripe.customers.create({"name": "Ada"})
     control.arm("drop", method="GET")

@@ -58,6 +58,28 @@ def test_it_works(restarted):
         assert declined.status == "incomplete"
 
 
+def test_checkout_refunds_and_disputes(restarted):
+    """What a session will make is not in its answer, and is kept all the same."""
+    with opened(restarted()) as (control, stripe):
+        once = stripe.prices.create({"currency": "usd", "unit_amount": 500, "product_data": {"name": "Pack"}})
+        wanted = {"mode": "payment", "success_url": "https://a.example/", "line_items": [{"price": once.id}]}
+        metadata = {"payment_intent_data": {"metadata": {"pack": "1"}}}
+        first, second = (stripe.checkout.sessions.create(wanted | metadata) for _ in range(2))
+        paid = control.complete_checkout(first.id)
+        charge = stripe.payment_intents.retrieve(paid["payment_intent"]).latest_charge
+        refund = stripe.refunds.create({"charge": charge, "amount": 100}, {"idempotency_key": "k1"})
+        dispute = control.dispute(charge)["id"]
+        control.pend_refunds()
+    with opened(restarted()) as (control, stripe):
+        assert stripe.refunds.create({"charge": charge, "amount": 100}, {"idempotency_key": "k1"}).id == refund.id
+        assert stripe.charges.retrieve(charge).amount_refunded == 100
+        assert stripe.checkout.sessions.retrieve(first.id).payment_status == "paid"
+        later = control.complete_checkout(second.id)["payment_intent"]
+        assert stripe.payment_intents.retrieve(later).metadata.pack == "1"
+        control.close_dispute(dispute, "won")
+        assert stripe.refunds.create({"charge": charge, "amount": 100}).status == "pending"
+
+
 def test_in_memory_nothing_stays(process, control, stripe):
     stripe.customers.create({})
     control.reset()

@@ -9,16 +9,21 @@ from tests.sandbox.conftest import connect
 
 CLASSES = {
     "account": sdk.Account,
+    "balance_transaction": sdk.BalanceTransaction,
     "charge": sdk.Charge,
+    "checkout.session": sdk.checkout.Session,
     "customer": sdk.Customer,
+    "dispute": sdk.Dispute,
     "event": sdk.Event,
     "invoice": sdk.Invoice,
     "invoice_payment": sdk.InvoicePayment,
+    "item": sdk.LineItem,
     "line_item": sdk.InvoiceLineItem,
     "payment_intent": sdk.PaymentIntent,
     "plan": sdk.Plan,
     "price": sdk.Price,
     "product": sdk.Product,
+    "refund": sdk.Refund,
     "subscription": sdk.Subscription,
     "subscription_item": sdk.SubscriptionItem,
     "subscription_schedule": sdk.SubscriptionSchedule,
@@ -28,6 +33,18 @@ CLASSES = {
 OPTIONAL = {
     "account": {"company", "deleted", "groups", "individual"},
     "charge": {"authorization_code", "level3", "refunds", "presentment_details", "transfer"},
+    "checkout.session": {
+        "allowed_payment_method_types",
+        "branding_settings",
+        "excluded_payment_method_types",
+        "line_items",
+        "name_collection",
+        "optional_items",
+        "presentment_details",
+        "redirect_on_completion",
+        "return_url",
+        "tax_id_collection",
+    },
     "customer": {
         "business_name",
         "individual_name",
@@ -39,12 +56,23 @@ OPTIONAL = {
         "tax",
         "tax_ids",
     },
+    "dispute": {"intended_submission_method", "network_reason_code"},
     "event": {"account", "context", "reason"},
     "invoice": {"confirmation_secret", "deleted", "payments", "status_details", "threshold_reason"},
+    "item": {"discounts", "taxes"},
     "payment_intent": {"allowed_payment_method_types", "hooks", "payment_record", "presentment_details"},
     "plan": {"deleted", "tiers"},
     "price": {"currency_options", "deleted", "tiers"},
     "product": {"deleted", "tax_details"},
+    "refund": {
+        "description",
+        "failure_balance_transaction",
+        "failure_reason",
+        "instructions_email",
+        "next_action",
+        "pending_reason",
+        "presentment_details",
+    },
     "subscription": {"presentment_details", "status_details"},
     "subscription_item": {"billed_until", "deleted"},
     "webhook_endpoint": {"deleted", "secret"},
@@ -72,6 +100,7 @@ def everything(http, stripe, subscribe, control, price):
     control.advance(40 * 86400)
     stripe.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     stripe.customers.delete(declined.customer)
+    buyers_and_banks(stripe, control, price)
     answers = {}
     for route in sorted(ROUTES, key=lambda route: route.template.count("{")):
         if route.method != "GET" or "{" in route.template:
@@ -81,8 +110,32 @@ def everything(http, stripe, subscribe, control, price):
         for one in answer.get("data", [])[:5]:
             path = f"{route.template}/{one['id']}"
             answers[path] = http("GET", path).json()
+        if route.template == "/v1/checkout/sessions":
+            answers[f"{path}/line_items"] = http("GET", f"{path}/line_items").json()
     answers[f"/v1/customers/{declined.customer}"] = http("GET", f"/v1/customers/{declined.customer}").json()
     return answers
+
+
+def buyers_and_banks(stripe, control, price):
+    """Checkout in every status, refunds and disputes with every ending."""
+    once = stripe.prices.create({"product": price.product, "currency": "usd", "unit_amount": 500})
+
+    def session(mode, wanted):
+        lines = [{"price": wanted.id, "quantity": 1}]
+        return stripe.checkout.sessions.create({"mode": mode, "success_url": "https://a.example/", "line_items": lines})
+
+    stripe.checkout.sessions.expire(session("payment", once).id)
+    session("payment", once)
+    control.complete_checkout(session("payment", once).id, "unpaid")
+    control.complete_checkout(session("subscription", price).id)
+    intents = [control.complete_checkout(session("payment", once).id)["payment_intent"] for _ in range(4)]
+    won, inquired, refunded, failed = (stripe.payment_intents.retrieve(one).latest_charge for one in intents)
+    control.close_dispute(control.dispute(won)["id"], "won")
+    control.dispute(inquired, inquiry=True)
+    stripe.refunds.create({"charge": refunded, "amount": 100})
+    control.settle_refund(stripe.refunds.create({"charge": failed}).id, "fail")
+    control.pend_refunds()
+    stripe.refunds.create({"charge": refunded, "amount": 100})
 
 
 def test_keys_are_those_of_the_sdk(everything):
@@ -122,6 +175,13 @@ def test_answers_of_writes_validate(http, price):
     checked("POST", f"/v1/subscriptions/{subscription['id']}", {"pause_collection[behavior]": "void"})
     checked("DELETE", f"/v1/subscriptions/{subscription['id']}", {"prorate": "false"})
     checked("DELETE", f"/v1/customers/{customer['id']}")
+    once = {"currency": "usd", "unit_amount": "500", "product": price.product}
+    lines = {"line_items[0][price]": checked("POST", "/v1/prices", once)["id"], "line_items[0][quantity]": "1"}
+    session = checked("POST", "/v1/checkout/sessions", lines | {"mode": "payment", "success_url": "https://a.example/"})
+    checked("POST", f"/v1/checkout/sessions/{session['id']}/expire")
+    charge = http("GET", "/v1/charges").json()["data"][0]["id"]
+    refund = checked("POST", "/v1/refunds", {"charge": charge, "amount": "5"})
+    checked("POST", f"/v1/refunds/{refund['id']}", {"metadata[a]": "1"})
     endpoint = checked("POST", "/v1/webhook_endpoints", {"url": "http://a.example/", "enabled_events[]": "*"})
     assert endpoint["secret"]
     checked("DELETE", f"/v1/webhook_endpoints/{endpoint['id']}")
@@ -152,8 +212,12 @@ def test_the_shipped_parameters_are_the_documents():
     assert openapi.SHIPPED.read_bytes() == openapi.extract(), "run python -m tests.sandbox.openapi"
 
 
-def test_it_answers_old_clients(process, http, subscribe):
+def test_it_answers_old_clients(process, http, stripe, control, subscribe, price):
     subscribe()
+    buyers_and_banks(stripe, control, price)
     old = connect(process.url, stripe_version="2024-06-20").v1
     for list_of in (old.subscriptions, old.invoices, old.charges, old.payment_intents, old.events):
         assert list_of.list().data
+    for list_of in (old.refunds, old.disputes, old.checkout.sessions):
+        assert list_of.list().data
+    assert {one.ui_mode for one in old.checkout.sessions.list().data} == {"hosted"}

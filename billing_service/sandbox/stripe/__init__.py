@@ -44,6 +44,17 @@ The control plane, JSON in and out, no authentication, errors `{"error": "..."}`
     POST   /_control/accounts              {id?, key?, api_version?, name?} -> {id, key}
     POST   /_control/keys                  {account?, key?, permissions?: {resource: none|read|write}} -> {key}
     POST   /_control/customers/{id}/payment {outcome: succeed | decline | none, code?, account?}
+    POST   /_control/checkout/sessions/{id}/complete
+                                           {outcome?: paid | unpaid | no_payment_required | declined, email?, name?,
+                                           code?, account?}: the buyer pays; default paid, or free. unpaid: by a
+                                           delayed method; declined: the card, and the session stays open
+    POST   /_control/checkout/sessions/{id}/settle
+                                           {outcome: succeed | fail, code?, account?}: a delayed payment ends
+    POST   /_control/refunds/next          {times? (1), pending_reason?, account?}: the next refunds are pending
+    POST   /_control/refunds/{id}/settle   {outcome: succeed | fail, failure_reason?, account?}: a pending refund
+                                           ends, or a succeeded one fails; the charge gets a failed amount back
+    POST   /_control/charges/{id}/dispute  {reason?, amount?, inquiry?: false, account?} -> the dispute
+    POST   /_control/disputes/{id}/close   {outcome: won | lost | warning_closed (an inquiry), account?}
     POST   /_control/objects/{id}          {patch: {...}, event?: type, account?}: deep merge, past all rules;
                                            `event` emits it (default: silently); a subscription patched to a
                                            period that is over is not renewed

@@ -26,9 +26,14 @@ PERMISSION = {
     "invoice_payments": "invoice",
     "charges": "charge",
     "payment_intents": "payment_intent",
+    "refunds": "charge",
+    "disputes": "dispute",
+    "checkout_sessions": "checkout_session",
     "events": "event",
     "webhook_endpoints": "webhook",
 }
+# Stripe grants "Charges and Refunds" together.
+GRANTED_WITH = {"refunds": "charges"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def require_permission(caller: Caller, method: str, resource: str):
     if caller.permissions is None:
         return
     needed = "read" if method == "GET" else "write"
-    granted = caller.permissions.get(resource, caller.permissions.get("*", "none"))
+    names = (resource, GRANTED_WITH.get(resource), "*")
+    granted = next((caller.permissions[name] for name in names if name in caller.permissions), "none")
     if granted == "write" or granted == needed:
         return
     raise Problem(

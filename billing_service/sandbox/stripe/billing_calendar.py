@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from . import invoicing, lifecycle
+from . import checkout, invoicing, lifecycle
 from .books import Books
 
 MOST_STEPS = 100_000
@@ -40,6 +40,8 @@ class BillingCalendar:
         with self.sandbox.clock.held(row["due_at"]):
             if row["kind"] == "invoice":
                 invoice_due(books, subject)
+            elif row["kind"] == "checkout.session":
+                checkout.expire(books, subject)
             else:
                 subscription_due(books, subject)
             after = self.sandbox.store.read(row["account"], row["id"])

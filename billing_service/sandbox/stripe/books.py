@@ -11,6 +11,15 @@ from .shapes import event_shape, plan_of
 
 # What Stripe's "No such ..." calls the kinds whose name is not their own.
 NOUNS = {"webhook_endpoint": "webhook endpoint", "subscription_schedule": "subscription schedule"}
+PARENT = {
+    "invoice_payment": "invoice",
+    "price": "product",
+    "charge": "payment_intent",
+    "checkout.session": "payment_intent",
+    "refund": "charge",
+    "dispute": "charge",
+    "subscription_schedule": "subscription",
+}
 KEEP = object()
 
 
@@ -46,6 +55,10 @@ class Books:
         if found is None:
             raise missing(NOUNS.get(kind, kind), object_id, param, status)
         return found
+
+    def require_filter(self, kind: str, object_id: str):
+        """What a list is filtered by has to be there now, however far the list itself lags behind."""
+        Books(self.sandbox, self.account).require(kind, object_id, kind, 400)
 
     def alive(self, kind: str, object_id: str, param: str, status: int = 400) -> dict:
         found = self.require(kind, object_id, param, status)
@@ -137,7 +150,4 @@ def columns(subject: dict) -> dict:
 def parent(kind: str, subject: dict) -> str | None:
     if kind == "invoice":
         return ((subject.get("parent") or {}).get("subscription_details") or {}).get("subscription")
-    if kind in ("invoice_payment", "price", "charge", "subscription_schedule"):
-        name = {"invoice_payment": "invoice", "price": "product", "charge": "payment_intent"}.get(kind, "subscription")
-        return subject.get(name)
-    return None
+    return subject.get(PARENT[kind]) if kind in PARENT else None

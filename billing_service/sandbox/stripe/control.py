@@ -109,6 +109,31 @@ class Control:
     def payment(self, customer: str, outcome: str, code: str | None = None, **more):
         return self.call("POST", f"/customers/{customer}/payment", {"outcome": outcome, "code": code, **more})
 
+    def complete_checkout(self, session: str, outcome: str | None = None, **more):
+        """The buyer pays: paid, unpaid (a delayed payment), no_payment_required, declined (it stays open)."""
+        body = more | ({} if outcome is None else {"outcome": outcome})
+        return self.call("POST", f"/checkout/sessions/{session}/complete", body)
+
+    def settle_checkout(self, session: str, outcome: str, **more):
+        """The end of a delayed payment: succeed or fail."""
+        return self.call("POST", f"/checkout/sessions/{session}/settle", {"outcome": outcome, **more})
+
+    def pend_refunds(self, times: int = 1, **more):
+        """The account's next refunds will be pending; `pending_reason` says why."""
+        return self.call("POST", "/refunds/next", {"times": times, **more})
+
+    def settle_refund(self, refund: str, outcome: str, **more):
+        """succeed or fail; a succeeded refund can fail as well."""
+        return self.call("POST", f"/refunds/{refund}/settle", {"outcome": outcome, **more})
+
+    def dispute(self, charge: str, **more):
+        """`reason`, `amount` in minor units, `inquiry`: each optional."""
+        return self.call("POST", f"/charges/{charge}/dispute", more)
+
+    def close_dispute(self, dispute: str, outcome: str, **more):
+        """won, lost, or of an inquiry warning_closed."""
+        return self.call("POST", f"/disputes/{dispute}/close", {"outcome": outcome, **more})
+
     def patch(self, object_id: str, patch: dict, event: str | None = None, **more):
         return self.call("POST", f"/objects/{object_id}", {"patch": patch, "event": event, **more})
 

@@ -6,7 +6,7 @@ import secrets
 import string
 
 ALPHABET = string.ascii_letters + string.digits
-LENGTHS = {"cus_": 14, "prod_": 14, "si_": 14, "req_": 14, "whsec_": 32}
+LENGTHS = {"cs_test_a1": 56, "cus_": 14, "prod_": 14, "si_": 14, "req_": 14, "whsec_": 32}
 
 PREFIX = {
     "customer": "cus_",
@@ -20,6 +20,11 @@ PREFIX = {
     "invoice_payment": "inpay_1",
     "payment_intent": "pi_3",
     "charge": "ch_3",
+    "refund": "re_3",
+    "dispute": "du_1",
+    "balance_transaction": "txn_1",
+    "checkout.session": "cs_test_a1",
+    "item": "li_1",
     "event": "evt_1",
     "webhook_endpoint": "we_1",
 }

@@ -44,11 +44,13 @@ def finalize(books, invoice: dict) -> dict:
     return invoice
 
 
-def collect(books, invoice: dict, method: str | None = None) -> tuple[dict, dict | None]:
-    """One attempt; the invoice afterwards and the card's error, if it failed."""
-    error = payments.attempt(books, invoice, method) if invoice["amount_remaining"] else None
+def collect(books, invoice: dict, method: str | None = None, result=None) -> tuple[dict, dict | None]:
+    """One attempt; the invoice afterwards and the card's error, if it failed. A pending payment leaves it open."""
+    error = payments.attempt(books, invoice, method, result) if invoice["amount_remaining"] else None
     attempts = invoice["attempt_count"] + bool(invoice["amount_remaining"])
     invoice = invoice | {"attempted": True, "attempt_count": attempts}
+    if result == "pending":
+        return books.change(invoice, "invoice.updated"), None
     return (retry_later(books, invoice), error) if error else (settled(books, invoice), None)
 
 

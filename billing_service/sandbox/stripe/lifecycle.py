@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from . import invoicing, payments
 from .periods import end_after
+from .problems import Problem
 
 INCOMPLETE_SECONDS = 23 * 3600
 WARNING_SECONDS = 3 * 86400
@@ -174,7 +175,38 @@ def delinquent(books, customer_id, value):
         books.change(customer | {"delinquent": value}, "customer.updated")
 
 
-def bill_now(books, subscription: dict, reason: str, free=False, attempt=True) -> tuple[dict, dict | None]:
+def begin(books, wanted: dict, behavior="allow_incomplete", result=None) -> dict:
+    """A new subscription with its first invoice. Its created event shows the status after the first attempt."""
+    books.save(wanted, due_at=next_due(books, wanted))
+    trialing = wanted["status"] == "trialing"
+    attempt = behavior != "default_incomplete"
+    billed, error = bill_now(books, wanted, "subscription_create", free=trialing, attempt=attempt, result=result)
+    if error and behavior == "error_if_incomplete":
+        raise Problem(402, **error)
+    unpaid = error or (not attempt and books.find("invoice", billed["latest_invoice"])["status"] != "paid")
+    if unpaid and billed["collection_method"] == "charge_automatically":
+        billed["status"] = "incomplete"
+    books.save(billed, due_at=next_due(books, billed))
+    books.emit("customer.subscription.created", billed)
+    if trialing and billed["trial_end"] - books.now() < WARNING_SECONDS:
+        books.emit("customer.subscription.trial_will_end", billed)
+    return billed
+
+
+def resolved(books, invoice: dict, error: dict | None):
+    """The delayed payment of a first invoice has ended; when it failed the running subscription is past due."""
+    if error:
+        invoice = invoicing.retry_later(books, invoice)
+    else:
+        payments.allot(books, invoice)
+        invoice = invoicing.settled(books, invoice)
+    collected(books, invoice, error)
+    subscription = books.find("subscription", invoice["parent"]["subscription_details"]["subscription"])
+    if error and subscription and subscription["status"] == "active":
+        save(books, subscription | {"status": "past_due"})
+
+
+def bill_now(books, subscription: dict, reason: str, free=False, attempt=True, result=None) -> tuple[dict, dict | None]:
     """Draft, finalize and collect at once, as for a first invoice; (subscription with its invoice, card error)."""
     invoice = invoicing.draft(books, subscription, reason, period(subscription), free=free)
     subscription = subscription | {"latest_invoice": invoice["id"]}
@@ -185,7 +217,7 @@ def bill_now(books, subscription: dict, reason: str, free=False, attempt=True) -
     invoice = invoicing.finalize(books, invoice)
     if not attempt and invoice["amount_due"]:
         return subscription, None
-    invoice, error = invoicing.collect(books, invoice, subscription["default_payment_method"])
+    invoice, error = invoicing.collect(books, invoice, subscription["default_payment_method"], result)
     if error:
         delinquent(books, subscription["customer"], True)
     return subscription, error

@@ -1,4 +1,4 @@
-"""One attempt to collect an invoice: its payment intent, a charge, and the events of both."""
+"""Payment intents and their charges, an invoice's or a buyer's own: one attempt at a time, with the events of both."""
 
 from __future__ import annotations
 
@@ -37,39 +37,72 @@ def intent_for(books, invoice: dict) -> dict:
     found = books.payment_intent_of(invoice["id"])
     if found:
         return found
-    intent = books.create(intent_shape(books.now(), invoice), "payment_intent.created")
+    shape = intent_shape(books.now(), invoice["amount_remaining"], invoice["currency"], invoice["customer"])
+    intent = books.create(shape, "payment_intent.created")
     books.create(invoice_payment_shape(books.now(), invoice, intent["id"]))
     return intent
 
 
-def attempt(books, invoice: dict, method: str | None = None) -> dict | None:
-    """Charge what remains; the failed charge's error, or None when it was paid."""
+def attempt(books, invoice: dict, method: str | None = None, result: str | None = None) -> dict | None:
+    """Charge what remains; the failed charge's error, or None when it was paid. `result` is not left to `outcome`
+    where a buyer's own card decides; `pending` only begins the payment."""
     intent = intent_for(books, invoice)
     customer = books.require("customer", invoice["customer"])
-    result, code = outcome(books, customer, method)
+    code: str | None = "card_declined"
+    if result is None:
+        result, code = outcome(books, customer, method)
+    method = method or customer["invoice_settings"]["default_payment_method"] or "pm_1" + customer["id"][4:]
+    error = pay(books, intent, customer, method, result, code)
+    if result == "succeed":
+        allot(books, invoice)
+    return error
+
+
+def pay(books, intent: dict, payer: dict, method: str, result: str, code="card_declined") -> dict | None:
+    """One attempt at a payment intent: succeed, decline, none or pending. `payer` is a customer or a guest (no id)."""
     if result == "none":
         return failed(books, intent, None, "missing_payment_method")
-    charge = charge_shape(books.now(), intent, invoice, customer, method)
+    charge = charge_shape(books.now(), intent, payer, method)
     if result == "decline":
         return failed(books, intent, charge, code)
-    charge |= {"paid": True, "captured": True, "status": "succeeded", "amount_captured": charge["amount"]}
+    if result == "pending":
+        begun(books, intent, charge)
+    else:
+        succeeded(books, intent, charge)
+    return None
+
+
+def resolve(books, intent: dict, code: str | None) -> dict | None:
+    """The end of a payment that was pending: it failed with this code, or succeeded."""
+    charge = books.require("charge", intent["latest_charge"])
+    return failed(books, intent, charge, code) if code else succeeded(books, intent, charge)
+
+
+def begun(books, intent, charge):
+    charge["outcome"] = outcome_shape("authorized", "approved_by_network", "Payment complete.")
+    books.create(charge | {"captured": True, "amount_captured": charge["amount"]}, "charge.pending")
+    under_way = {"status": "processing", "latest_charge": charge["id"], "payment_method": charge["payment_method"]}
+    books.emit("payment_intent.processing", books.change(intent | under_way))
+
+
+def succeeded(books, intent, charge):
+    charge = charge | {"paid": True, "captured": True, "status": "succeeded", "amount_captured": charge["amount"]}
     charge["outcome"] = outcome_shape("authorized", "approved_by_network", "Payment complete.")
     books.create(charge, "charge.succeeded")
-    books.change(
-        intent
-        | {
-            "status": "succeeded",
-            "amount_received": intent["amount"],
-            "latest_charge": charge["id"],
-            "last_payment_error": None,
-            "payment_method": charge["payment_method"],
-        }
-    )
-    books.emit("payment_intent.succeeded", books.find("payment_intent", intent["id"]))
+    paid = {
+        "status": "succeeded",
+        "amount_received": intent["amount"],
+        "latest_charge": charge["id"],
+        "last_payment_error": None,
+        "payment_method": charge["payment_method"],
+    }
+    books.emit("payment_intent.succeeded", books.change(intent | paid))
+
+
+def allot(books, invoice):
     payment = books.query("invoice_payment", "parent = ?", (invoice["id"],))[0]
     transitions = {"canceled_at": None, "paid_at": books.now()}
     books.change(payment | {"status": "paid", "amount_paid": invoice["amount_due"], "status_transitions": transitions})
-    return None
 
 
 def failed(books, intent, charge, code) -> dict:
@@ -84,6 +117,7 @@ def failed(books, intent, charge, code) -> dict:
     }
     if charge:
         charge |= {"failure_code": outer, "failure_message": error["message"], "status": "failed"}
+        charge |= {"captured": False, "amount_captured": 0}
         charge["outcome"] = outcome_shape(
             "issuer_declined",
             "declined_by_network",
@@ -127,11 +161,10 @@ def outcome_shape(network, reason, message, decline=None) -> dict:
     }
 
 
-def intent_shape(now, invoice) -> dict:
+def intent_shape(now, amount, currency, customer) -> dict:
     intent_id = new_id("payment_intent")
-    intent = fresh("payment_intent", id=intent_id, created=now, amount=invoice["amount_remaining"])
-    intent["client_secret"] = f"{intent_id}_secret_{new_id('')}"
-    return intent | {name: invoice[name] for name in ("currency", "customer")}
+    intent = fresh("payment_intent", id=intent_id, created=now, amount=amount, currency=currency, customer=customer)
+    return intent | {"client_secret": f"{intent_id}_secret_{new_id('')}"}
 
 
 def invoice_payment_shape(now, invoice, intent_id) -> dict:
@@ -140,9 +173,9 @@ def invoice_payment_shape(now, invoice, intent_id) -> dict:
     return payment | {"invoice": invoice["id"], "amount_requested": invoice["amount_remaining"]}
 
 
-def charge_shape(now, intent, invoice, customer, method) -> dict:
-    method = method or customer["invoice_settings"]["default_payment_method"] or "pm_1" + customer["id"][4:]
-    charge = fresh("charge", id=new_id("charge"), created=now, customer=customer["id"], payment_method=method)
-    charge |= {"amount": intent["amount"], "payment_intent": intent["id"], "currency": invoice["currency"]}
-    charge["billing_details"] |= {name: customer[name] for name in ("email", "name", "phone")}
+def charge_shape(now, intent, payer, method) -> dict:
+    charge = fresh("charge", id=new_id("charge"), created=now, customer=payer["id"], payment_method=method)
+    charge |= {name: intent[name] for name in ("amount", "currency", "description")}
+    charge |= {"payment_intent": intent["id"], "metadata": dict(intent["metadata"])}
+    charge["billing_details"] |= {name: payer[name] for name in ("email", "name", "phone")}
     return charge

@@ -1,9 +1,10 @@
-"""From stored objects to the bytes of an answer: the caller's API version, expanded fields, pages."""
+"""From stored objects to the bytes of an answer: the API version of the caller, expanded fields, pages."""
 
 from __future__ import annotations
 
 import orjson
 
+from . import checkout
 from .ids import PREFIX
 from .listing import Page
 from .problems import invalid
@@ -116,14 +117,21 @@ def payments_of(call, invoice):
     return listed(call.books.query("invoice_payment", "parent = ?", (invoice["id"],)), "/v1/invoice_payments")
 
 
-def refunds_of(_call, charge):
-    return listed([], f"/v1/charges/{charge['id']}/refunds")
+def refunds_of(call, charge):
+    found = call.books.query("refund", "parent = ?", (charge["id"],))
+    return listed(found[:10], f"/v1/charges/{charge['id']}/refunds") | {"has_more": len(found) > 10}
+
+
+def line_items_of(call, session):
+    lines = checkout.plan_of(call.books, session)["lines"]
+    return listed(lines[:10], f"/v1/checkout/sessions/{session['id']}/line_items") | {"has_more": len(lines) > 10}
 
 
 INCLUDED = {
     ("customer", "subscriptions"): subscriptions_of,
     ("invoice", "payments"): payments_of,
     ("charge", "refunds"): refunds_of,
+    ("checkout.session", "line_items"): line_items_of,
 }
 
 

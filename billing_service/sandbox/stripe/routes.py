@@ -26,7 +26,8 @@ class Route:
 
     @property
     def resource(self) -> str:
-        return self.template.split("/")[2]
+        first, *rest = self.template.split("/")[2:]
+        return f"checkout_{rest[0]}" if first == "checkout" else first
 
 
 @dataclass

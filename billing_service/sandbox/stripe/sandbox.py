@@ -6,7 +6,7 @@ import sys
 import threading
 import traceback
 
-from . import control_deliveries, control_routes  # noqa: F401
+from . import control_deliveries, control_payments, control_routes  # noqa: F401
 from .accounts import Accounts
 from .billing_calendar import BillingCalendar
 from .clock import Clock

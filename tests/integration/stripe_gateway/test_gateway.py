@@ -30,6 +30,26 @@ def subscription(sandbox, customer, price):
     return sandbox.api("POST", "/subscriptions", f"customer={customer}&items[0][price]={price}")["id"]
 
 
+@pytest.fixture
+def charge(gateway, customer, subscription):
+    """A paid charge of 1500 usd."""
+    return gateway.charges_of(customer).value[0].id
+
+
+@pytest.fixture
+def checkout(sandbox):
+    """A completed Checkout Session over 2 x 500 usd."""
+
+    def make(outcome="paid", more=""):
+        form = "currency=usd&unit_amount=500&product_data[name]=Pack"
+        line = f"line_items[0][price]={sandbox.api('POST', '/prices', form)['id']}&line_items[0][quantity]=2"
+        form = f"mode=payment&success_url=https://example.org/thanks&{line}{more}"
+        session = sandbox.api("POST", "/checkout/sessions", form)["id"]
+        return sandbox.control("POST", f"/checkout/sessions/{session}/complete", {"outcome": outcome})
+
+    return make
+
+
 def is_recent(as_of):
     return timedelta(0) <= datetime.now(UTC) - as_of < timedelta(seconds=5)
 
@@ -57,7 +77,10 @@ def test_a_subscription(gateway, customer, subscription, price):
     assert live.current_period_end > live.current_period_start >= live.created
 
 
-@pytest.mark.parametrize("call", ["customer", "subscription", "invoice", "event"])
+RETRIEVES = ["customer", "subscription", "invoice", "event", "charge", "dispute", "checkout_session"]
+
+
+@pytest.mark.parametrize("call", RETRIEVES)
 def test_what_stripe_does_not_know_is_missing(gateway, call):
     with pytest.raises(errors.StripeMissing) as refused:
         getattr(gateway, call)("evt_nobody")
@@ -65,7 +88,7 @@ def test_what_stripe_does_not_know_is_missing(gateway, call):
     assert refused.value.facts["stripeRequestId"].startswith("req_")
 
 
-@pytest.mark.parametrize("call", ["customer", "subscription", "invoice", "event"])
+@pytest.mark.parametrize("call", RETRIEVES)
 @pytest.mark.parametrize("object_id", ["", "..", "a/b", "sub_1?expand[]=x", "sub_1\n", "ü", "x" * 300])
 def test_what_is_no_id_is_not_sent(gateway, sandbox, call, object_id):
     sandbox.forget_requests()
@@ -100,6 +123,104 @@ def test_charges_and_invoice(gateway, customer, subscription):
     assert (charge.amount, charge.amount_refundable, charge.customer) == (1500, 1500, customer)
     invoice = gateway.invoice(gateway.subscription(subscription).value.latest_invoice).value
     assert invoice["status"] == "paid"
+
+
+def test_a_charge(gateway, sandbox, customer, charge):
+    live = gateway.charge(charge).value
+    assert live == gateway.charges_of(customer).value[0]
+    assert (live.id, live.customer, live.amount, live.currency, live.status) == (
+        charge,
+        customer,
+        1500,
+        "usd",
+        "succeeded",
+    )
+    sandbox.api("POST", "/refunds", f"charge={charge}&amount=400")
+    sandbox.control("POST", f"/charges/{charge}/dispute", {"amount": 1000})
+    live = gateway.charge(charge).value
+    assert (live.amount_refunded, live.amount_refundable, live.refunded, live.disputed) == (400, 1100, False, True)
+
+
+def test_refunds_of_a_charge(gateway, sandbox, charge):
+    assert gateway.refunds_of(charge).value == ()
+    first = sandbox.api("POST", "/refunds", f"charge={charge}&amount=400&reason=duplicate&metadata[ticket]=7")
+    sandbox.control("POST", "/refunds/next", {})
+    second = sandbox.api("POST", "/refunds", f"charge={charge}&amount=100")
+    sandbox.control("POST", f"/refunds/{first['id']}/settle", {"outcome": "fail"})
+    read = gateway.refunds_of(charge)
+    newer, older = read.value
+    assert (newer.id, newer.status, newer.reason, newer.metadata) == (second["id"], "pending", None, {})
+    assert (older.id, older.status, older.amount, older.currency) == (first["id"], "failed", 400, "usd")
+    assert (older.charge, older.payment_intent) == (charge, first["payment_intent"])
+    assert (older.reason, older.metadata) == ("duplicate", {"ticket": "7"})
+    assert older.created == datetime.fromtimestamp(first["created"], UTC)
+    assert is_recent(read.as_of)
+    with pytest.raises(errors.StripeMissing):
+        gateway.refunds_of("ch_nobody")
+
+
+def test_more_refunds_than_a_page(gateway, sandbox, charge):
+    made = [sandbox.api("POST", "/refunds", f"charge={charge}&amount=1")["id"] for _ in range(103)]
+    sandbox.forget_requests()
+    assert sorted(live.id for live in gateway.refunds_of(charge).value) == sorted(made)
+    assert len(sandbox.requests()) == 2
+
+
+def test_more_refunds_than_anybody_makes(gateway, sandbox, charge):
+    for _ in range(1001):
+        sandbox.api("POST", "/refunds", f"charge={charge}&amount=1")
+    with pytest.raises(errors.StripeRejected) as refused:
+        gateway.refunds_of(charge)
+    assert f"{charge} has more than 1000 refunds" in refused.value.detail
+
+
+def test_disputes_of_a_charge(gateway, sandbox, charge):
+    assert gateway.disputes_of(charge).value == ()
+    made = sandbox.control("POST", f"/charges/{charge}/dispute", {"reason": "duplicate", "amount": 1200})
+    (live,) = gateway.disputes_of(charge).value
+    assert live == gateway.dispute(made["id"]).value
+    assert (live.id, live.charge, live.payment_intent) == (made["id"], charge, made["payment_intent"])
+    assert (live.amount, live.currency, live.status, live.reason) == (1200, "usd", "needs_response", "duplicate")
+    assert live.created == datetime.fromtimestamp(made["created"], UTC)
+    sandbox.control("POST", f"/disputes/{live.id}/close", {"outcome": "lost"})
+    assert gateway.dispute(live.id).value.status == "lost"
+    with pytest.raises(errors.StripeMissing):
+        gateway.disputes_of("ch_nobody")
+
+
+def test_a_checkout_session(gateway, checkout):
+    made = checkout(more="&client_reference_id=order-1&metadata[pack]=3&customer_creation=always")
+    live = gateway.checkout_session(made["id"]).value
+    assert (live.id, live.mode, live.status, live.payment_status) == (made["id"], "payment", "complete", "paid")
+    assert (live.customer, live.payment_intent) == (made["customer"], made["payment_intent"])
+    assert (live.subscription, live.client_reference_id, live.metadata) == (None, "order-1", {"pack": "3"})
+    assert (live.amount_total, live.currency) == (1000, "usd")
+    assert live.created == datetime.fromtimestamp(made["created"], UTC)
+    assert gateway.checkout_sessions_of(made["payment_intent"]).value == (live,)
+
+
+def test_a_guests_checkout_session_has_no_customer(gateway, checkout):
+    made = checkout("unpaid")
+    (live,) = gateway.checkout_sessions_of(made["payment_intent"]).value
+    assert (live.status, live.payment_status, live.customer, live.metadata) == ("complete", "unpaid", None, {})
+
+
+def test_a_payment_intent_without_checkout_session(gateway, charge):
+    assert gateway.checkout_sessions_of(gateway.charge(charge).value.payment_intent).value == ()
+    with pytest.raises(errors.StripeMissing):
+        gateway.checkout_sessions_of("pi_nobody")
+
+
+def test_a_subscriptions_checkout_session(gateway, sandbox, price):
+    line = f"line_items[0][price]={price}&line_items[0][quantity]=1"
+    form = f"mode=subscription&success_url=https://example.org/&{line}"
+    session = sandbox.api("POST", "/checkout/sessions", form)["id"]
+    before = gateway.checkout_session(session).value
+    assert (before.status, before.customer, before.subscription) == ("open", None, None)
+    made = sandbox.control("POST", f"/checkout/sessions/{session}/complete", {})
+    live = gateway.checkout_session(session).value
+    assert (live.mode, live.subscription, live.payment_intent) == ("subscription", made["subscription"], None)
+    assert gateway.subscription(live.subscription).value.customer == live.customer
 
 
 def test_customers_by_email(gateway, customer):
@@ -162,13 +283,19 @@ def test_a_key_with_other_parameters_is_a_conflict(gateway, sandbox, customer, p
     assert refused.value.effect_possible is True
 
 
-def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subscription):
+def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subscription, checkout):
+    session = checkout()
     sandbox.forget_requests()
     gateway.account()
     gateway.customer(customer)
     gateway.subscription(subscription)
     gateway.subscriptions_of(customer)
-    gateway.charges_of(customer)
+    charge = gateway.charges_of(customer).value[0].id
+    gateway.charge(charge)
+    gateway.refunds_of(charge)
+    gateway.disputes_of(charge)
+    gateway.checkout_session(session["id"])
+    gateway.checkout_sessions_of(session["payment_intent"])
     gateway.invoice(gateway.subscription(subscription).value.latest_invoice)
     gateway.open_invoices_of(subscription)
     gateway.customers_by_email("ada@example.org")
@@ -179,7 +306,7 @@ def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subs
     gateway.cancel_at_period_end(subscription, idempotency_key="k")
     gateway.cancel_now(subscription, prorate=True, invoice_now=True)
     sent = sandbox.requests()
-    assert len(sent) == 15
+    assert len(sent) == 20
     assert [(each["path"], openapi.logged_request_problems(each)) for each in sent] == [
         (each["path"], []) for each in sent
     ]

@@ -30,26 +30,7 @@ def create(call):
     wanted = terms.first_items(books, subscription_shape(books.now(), customer["id"]), params.get("items") or [])
     wanted = terms.first_period(books, terms.details(wanted, params), params)
     wanted = terms.cancel_intent(books, wanted, params)
-    books.save(wanted, due_at=lifecycle.next_due(books, wanted))
-    trialing = wanted["status"] == "trialing"
-    behavior = params.get("payment_behavior", "allow_incomplete")
-    billed, error = lifecycle.bill_now(
-        books, wanted, "subscription_create", free=trialing, attempt=behavior != "default_incomplete"
-    )
-    if error and behavior == "error_if_incomplete":
-        raise Problem(402, **error)
-    unpaid = error or (behavior == "default_incomplete" and not paid(books, billed))
-    if unpaid and billed["collection_method"] == "charge_automatically":
-        billed["status"] = "incomplete"
-    books.save(billed, due_at=lifecycle.next_due(books, billed))
-    books.emit("customer.subscription.created", billed)
-    if trialing and billed["trial_end"] - books.now() < lifecycle.WARNING_SECONDS:
-        books.emit("customer.subscription.trial_will_end", billed)
-    return billed
-
-
-def paid(books, subscription) -> bool:
-    return books.find("invoice", subscription["latest_invoice"])["status"] == "paid"
+    return lifecycle.begin(books, wanted, params.get("payment_behavior", "allow_incomplete"))
 
 
 @route("GET", ONE)
