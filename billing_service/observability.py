@@ -22,6 +22,7 @@ REQUEST_SECONDS = Histogram("billing_request_seconds", "Seconds from request to 
 EVENTS = Counter("billing_webhook_events_total", "Webhook events by what became of them", ["outcome"])
 JOBS = Counter("billing_job_runs_total", "Job runs by result", ["job", "result"])
 JOB_SECONDS = Histogram("billing_job_seconds", "Seconds a job ran", ["job"])
+SIGNALS = Counter("billing_signals_total", "Signals sent by result", ["name", "receiver", "result"])
 STRIPE_REQUESTS = Counter("billing_stripe_requests_total", "Requests sent to Stripe by result", ["operation", "result"])
 
 # Keys, webhook secrets, tokens and card numbers never reach a log line (product promise P7).

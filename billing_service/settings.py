@@ -14,6 +14,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, validate
 from marshmallow import fields as ma
 
 STRIPE_API_BASE = "https://api.stripe.com"
+SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 SAMPLE_PLANS = Path(__file__).parent / "sample_plans.toml"
 
 
@@ -71,8 +72,11 @@ class Settings:
     cancel_verify_seconds: float = field(
         default=6.0, metadata={"as": ma.Float(validate=validate.Range(min=0.1, max=60))}
     )
-    event_webhook_url: str = field(default="", metadata={"as": ma.String()})
-    alert_webhook_url: str = field(default="", metadata={"as": ma.String()})
+    # Slack's addresses are secrets, and others' may have a password in them.
+    event_webhook_url: str = field(default="", metadata={"as": ma.String()}, repr=False)
+    event_webhook_secret: str = field(default="", metadata={"as": ma.String()}, repr=False)
+    alert_webhook_url: str = field(default="", metadata={"as": ma.String()}, repr=False)
+    alert_webhook_secret: str = field(default="", metadata={"as": ma.String()}, repr=False)
     web_workers: int = field(default=2, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     web_threads: int = field(default=8, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     log_level: str = field(
@@ -105,6 +109,11 @@ class Settings:
     @property
     def livemode(self) -> bool:
         return "_live_" in self.stripe_secret_key
+
+    @property
+    def alerts_in_words(self) -> bool:
+        """Whether alerts go to Slack, which takes a text and verifies no signature."""
+        return urlsplit(self.alert_webhook_url).hostname in SLACK_HOSTS
 
     @property
     def requests_per_second(self) -> float:
@@ -157,16 +166,34 @@ def _check_stripe(settings: Settings) -> list[str]:
     return problems
 
 
+def _is_web_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    except ValueError:  # such as a bracket that is not closed
+        return False
+
+
 def _check_urls(settings: Settings) -> list[str]:
     problems = []
     for name in ("stripe_api_base", "jwt_jwks_url", "event_webhook_url", "alert_webhook_url"):
         url = getattr(settings, name)
         if not url:
             continue
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_web_address(url):
             problems.append(f"{name.upper()}: is not an http(s) address")
         elif urlsplit(url).scheme == "http" and not _is_local(url):
             problems.append(f"{name.upper()}: plain http to another machine is refused, use https")
+    return problems
+
+
+def _check_receivers(settings: Settings) -> list[str]:
+    problems = []
+    for name, unsigned in (("event_webhook", False), ("alert_webhook", settings.alerts_in_words)):
+        url, secret = getattr(settings, f"{name}_url"), getattr(settings, f"{name}_secret")
+        if url and not secret and not unsigned:
+            problems.append(f"{name.upper()}_SECRET: needed with {name.upper()}_URL, receivers verify signals by it")
+        elif secret and len(secret) < 32:
+            problems.append(f"{name.upper()}_SECRET: needs at least 32 characters")
     return problems
 
 
@@ -191,4 +218,4 @@ def _check_plans(settings: Settings) -> list[str]:
     return [] if found else [f"BILLING_PLANS: there is no file {settings.billing_plans}"]
 
 
-CHECKS = (_check_stores, _check_stripe, _check_urls, _check_tokens, _check_plans)
+CHECKS = (_check_stores, _check_stripe, _check_urls, _check_receivers, _check_tokens, _check_plans)

@@ -20,7 +20,10 @@ PENDING_SECONDS = 5
 BEHIND_SECONDS = 60
 SILENCE_SECONDS = 5.0
 DISPATCH = "billing_service.jobs.dispatch.dispatch"
+VERIFY = "billing_service.jobs.verify.verify"
 DISPATCH_TIMEOUT = 120
+OUTBOX = "billing_service.jobs.outbox.send_outbox"
+OUTBOX_PENDING = "billing:outbox_pending"
 RESULT_SECONDS = 60
 FAILURE_SECONDS = 3600
 
@@ -58,23 +61,41 @@ def wake_behind_others() -> bool:
     return not silence.holds() and _enqueue("batch", BEHIND_SECONDS)
 
 
-def wake_in(seconds: float) -> bool:
-    """Have events handled that are due in so many seconds.
+def wake_outbox() -> bool:
+    """Have stored signals sent soon, as cheaply as `wake`."""
+    return not silence.holds() and _enqueue("admin", PENDING_SECONDS, OUTBOX, OUTBOX_PENDING)
 
-    Through rq-scheduler, which runs anyway; RQ's own `enqueue_at` would need a scheduler in each worker. One
-    entry per second serves all events of that second.
+
+def wake_in(seconds: float) -> bool:
+    """Have events handled that are due in so many seconds."""
+    return _enqueue_in(seconds, "webhooks", DISPATCH, "wakeup")
+
+
+def wake_verify_in(seconds: float) -> bool:
+    """Have rows looked at once more that are due in so many seconds."""
+    return _enqueue_in(seconds, "webhooks", VERIFY, "verify")
+
+
+def wake_outbox_in(seconds: float) -> bool:
+    """Have signals sent that are due in so many seconds."""
+    return _enqueue_in(seconds, "admin", OUTBOX, "outbox")
+
+
+def _enqueue_in(seconds: float, queue: str, function: str, name: str) -> bool:
+    """Through rq-scheduler, which runs anyway; RQ's own `enqueue_at` would need a scheduler in each worker. One
+    entry per second serves all that is due in that second.
     """
     at = datetime.fromtimestamp(math.ceil(time.time() + seconds), UTC)
     try:
-        scheduler = Scheduler("webhooks", connection=runtime.redis.client())
+        scheduler = Scheduler(queue, connection=runtime.redis.client())
         scheduler.enqueue_at(
             at,
-            DISPATCH,
-            job_id=f"wakeup-{int(at.timestamp())}",
+            function,
+            job_id=f"{name}-{int(at.timestamp())}",
             timeout=DISPATCH_TIMEOUT,
             job_result_ttl=RESULT_SECONDS,
             job_ttl=int(seconds) + int(timedelta(hours=1).total_seconds()),
-            job_description="dispatch",
+            job_description=function.rpartition(".")[2],
         )
     except RedisError as error:
         log.warning("wakeup_not_scheduled", error=type(error).__name__)
@@ -82,25 +103,25 @@ def wake_in(seconds: float) -> bool:
     return True
 
 
-def begun() -> None:
+def begun(pending: str = PENDING) -> None:
     """A dispatch starts: whatever is stored from here on needs a wake-up of its own."""
     try:
-        runtime.redis.quick().delete(PENDING)
+        runtime.redis.quick().delete(pending)
     except RedisError as error:
         log.warning("wakeup_not_cleared", error=type(error).__name__)
 
 
-def _enqueue(queue: str, pending_seconds: int) -> bool:
+def _enqueue(queue: str, pending_seconds: int, function: str = DISPATCH, pending: str = PENDING) -> bool:
     try:
         client = runtime.redis.quick()
-        if not client.set(PENDING, queue, nx=True, ex=pending_seconds):
+        if not client.set(pending, queue, nx=True, ex=pending_seconds):
             return True
         Queue(queue, connection=client).enqueue_call(
-            DISPATCH,
+            function,
             timeout=DISPATCH_TIMEOUT,
             result_ttl=RESULT_SECONDS,
             failure_ttl=FAILURE_SECONDS,
-            description="dispatch",
+            description=function.rpartition(".")[2],
         )
     except RedisError as error:
         silence.begin()

@@ -65,8 +65,12 @@ def test_nothing_given_names_everything_that_is_missing():
         (STRIPE | {"STRIPE_SECRET_KEY": "pk_test_1"}, "STRIPE_SECRET_KEY"),
         (STRIPE | {"STRIPE_SECRET_KEY": "sk_live_1", "STRIPE_API_BASE": "http://127.0.0.1:1"}, "STRIPE_API_BASE"),
         ({"STRIPE_API_BASE": "http://stripe.example.com"}, "plain http"),
-        ({"EVENT_WEBHOOK_URL": "http://10.0.0.1/x"}, "plain http"),
-        ({"ALERT_WEBHOOK_URL": "ftp://x"}, "ALERT_WEBHOOK_URL"),
+        ({"EVENT_WEBHOOK_URL": "http://10.0.0.1/x", "EVENT_WEBHOOK_SECRET": "k" * 32}, "plain http"),
+        ({"ALERT_WEBHOOK_URL": "ftp://x", "ALERT_WEBHOOK_SECRET": "k" * 32}, "ALERT_WEBHOOK_URL"),
+        ({"EVENT_WEBHOOK_URL": "https://[bad", "EVENT_WEBHOOK_SECRET": "k" * 32}, "EVENT_WEBHOOK_URL: is not"),
+        ({"EVENT_WEBHOOK_URL": "https://app.example.com/x"}, "EVENT_WEBHOOK_SECRET"),
+        ({"ALERT_WEBHOOK_URL": "https://example.com/hooks.slack.com"}, "ALERT_WEBHOOK_SECRET"),
+        ({"ALERT_WEBHOOK_URL": "https://x.example.com", "ALERT_WEBHOOK_SECRET": "k" * 31}, "ALERT_WEBHOOK_SECRET"),
         ({"BILLING_PLANS": "/nowhere/plans.toml"}, "BILLING_PLANS"),
         ({"WEBHOOK_RETRY_DELAYS": "soon"}, "WEBHOOK_RETRY_DELAYS"),
         ({"RECONCILE_CONFIRM_SECONDS": "-1"}, "RECONCILE_CONFIRM_SECONDS"),
@@ -79,6 +83,12 @@ def test_what_is_unsafe_is_refused_by_name(changes, named):
     found = problems(**changes)
     assert len(found) == 1
     assert named in found[0]
+
+
+def test_slack_needs_no_secret():
+    settings = Settings.from_env(SAFE | {"ALERT_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/secret"})
+    assert settings.alerts_in_words is True
+    assert "services" not in repr(settings)
 
 
 def test_all_problems_come_in_one_list():

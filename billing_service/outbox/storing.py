@@ -1,4 +1,4 @@
-"""What others are told: the SaaS's backend, people, listeners in the process. Stored first, sent later."""
+"""Signals as they are stored, with the transition itself or right after what they tell of."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from .documents import OutboxSignal
+from ..documents import OutboxSignal
 
 KEPT = timedelta(days=90)
 
