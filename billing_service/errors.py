@@ -63,6 +63,8 @@ OrganizationNotFound = _kind("OrganizationNotFound", 404, "organization_not_foun
 SubscriptionNotFound = _kind(
     "SubscriptionNotFound", 404, "subscription_not_found", "The organization has no subscription row"
 )
+EventNotFound = _kind("EventNotFound", 404, "event_not_found", "The ledger has no such event")
+ReplayNotFound = _kind("ReplayNotFound", 404, "replay_not_found", "There is no such replay")
 RequestTimeout = _kind("RequestTimeout", 408, "request_timeout", "The request took too long to arrive")
 MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
 Conflict = _kind("Conflict", 409, "conflict", "Somebody else changed the same thing; try again")
@@ -78,6 +80,7 @@ OrganizationConflict = _kind(
     "OrganizationConflict", 409, "organization_conflict", "Stripe's metadata names another organization"
 )
 NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
+NotDead = _kind("NotDead", 409, "not_dead", "The event is not a dead letter")
 MissingUnproven = _kind(
     "MissingUnproven",
     409,
@@ -88,7 +91,11 @@ ManagedBySchedule = _kind(
     "ManagedBySchedule", 409, "managed_by_schedule", "A subscription schedule manages this subscription"
 )
 WrongAccount = _kind("WrongAccount", 409, "wrong_account", "The Stripe key is of another account")
-Gone = _kind("Gone", 410, "event_expired", "The event can no longer be fetched")
+WrongMode = _kind("WrongMode", 409, "wrong_mode", "The event is of the other mode, live or test")
+AlreadySucceeded = _kind("AlreadySucceeded", 409, "already_succeeded", "The event has succeeded before")
+EventClosed = _kind("EventClosed", 409, "closed", "The dead letter was closed")
+EventInProgress = _kind("EventInProgress", 409, "event_in_progress", "The event is being handled")
+EventExpired = _kind("EventExpired", 410, "event_expired", "The event can no longer be fetched")
 PreconditionFailed = _kind("PreconditionFailed", 412, "precondition_failed", "A condition of the request does not hold")
 TooLarge = _kind("TooLarge", 413, "payload_too_large", "The body is too large")
 UriTooLong = _kind("UriTooLong", 414, "uri_too_long", "The address is too long")
@@ -98,6 +105,7 @@ InvalidRequest = _kind("InvalidRequest", 422, "invalid_request", "The request br
 IdempotencyMismatch = _kind(
     "IdempotencyMismatch", 422, "idempotency_mismatch", "The Idempotency-Key was used with another request"
 )
+NoHandler = _kind("NoHandler", 422, "no_handler", "Events of this type are not handled here")
 NoStripeSubscription = _kind(
     "NoStripeSubscription",
     422,

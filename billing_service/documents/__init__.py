@@ -2,6 +2,7 @@
 
 from .admin_action import AdminAction
 from .admin_operation import AdminOperation
+from .dispatch_pause import DispatchPause
 from .finding import Finding
 from .job_run import JobRun
 from .organization import Organization
@@ -35,10 +36,11 @@ DOCUMENTS = (
     ServiceState,
     JobRun,
     Watermark,
+    DispatchPause,
 )
 
-# Indexes of earlier versions that would refuse what this one writes.
-RETIRED_INDEXES = (("outbox", "transition"),)
+# Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
+RETIRED_INDEXES = (("outbox", "transition"), ("webhook_events", "state_received"))
 
 __all__ = [
     "DOCUMENTS",
@@ -50,6 +52,7 @@ __all__ = [
     "AdminOperation",
     "Attempt",
     "Candidate",
+    "DispatchPause",
     "Finding",
     "JobRun",
     "Organization",

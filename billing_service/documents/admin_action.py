@@ -26,6 +26,7 @@ class AdminAction(Document):
     meta = {
         "collection": "admin_actions",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {"fields": ["-at", "-id"], "name": "newest"},
             {"fields": ["organization", "-at", "-id"], "name": "organization_newest"},

@@ -38,6 +38,7 @@ class AdminOperation(Document):
     meta = {
         "collection": "admin_operations",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {
                 "fields": ["actor", "route", "idempotency_key"],

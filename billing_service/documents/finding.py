@@ -29,6 +29,7 @@ class Finding(Document):
     meta = {
         "collection": "findings",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {
                 "fields": ["fingerprint"],

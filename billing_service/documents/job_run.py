@@ -26,6 +26,7 @@ class JobRun(Document):
     meta = {
         "collection": "job_runs",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {"fields": ["job", "slot"], "name": "job_slot", "unique": True},
             {

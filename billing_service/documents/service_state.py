@@ -10,4 +10,4 @@ class ServiceState(Document):
     value = StringField(required=True)
     at = DateTimeField(required=True)
 
-    meta = {"collection": "service_state", "auto_create_index": False}
+    meta = {"collection": "service_state", "auto_create_index": False, "strict": False}

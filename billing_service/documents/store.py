@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import mongoengine
+from bson import ObjectId
 from mongoengine.connection import get_connection, get_db
 from mongoengine.errors import OperationError
 from pymongo.errors import (
@@ -43,6 +44,7 @@ MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10_000)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 IS_TEXT = {"$gt": ""}
 IS_TIME = {"$gt": EPOCH}
+IS_ID = {"$gt": ObjectId("0" * 24)}
 
 
 def connect(uri: str) -> None:

@@ -21,6 +21,8 @@ from .store import IS_TEXT, IS_TIME
 class Override(EmbeddedDocument):
     """A plan set by an admin; it wins until `until` (None: until it is lifted)."""
 
+    meta = {"strict": False}
+
     plan = StringField(required=True)
     note = StringField()
     actor = StringField()
@@ -30,6 +32,8 @@ class Override(EmbeddedDocument):
 
 class Candidate(EmbeddedDocument):
     """Another subscription seen for this organization that had not ended."""
+
+    meta = {"strict": False}
 
     stripe_subscription_id = StringField(required=True)
     stripe_customer_id = StringField()
@@ -70,6 +74,7 @@ class Subscription(Document):
     meta = {
         "collection": "subscriptions",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {"fields": ["organization"], "name": "organization", "unique": True},
             {

@@ -15,27 +15,47 @@ from mongoengine import (
     StringField,
 )
 
+from .store import IS_ID
+
 STATES = ("received", "processing", "failed", "succeeded", "dead", "closed")
 FINAL_STATES = ("succeeded", "dead", "closed")
 # An index over these serves a query only if the query names the same two.
 PENDING_STATES = ("received", "failed")
+UNSETTLED_STATES = ("received", "processing", "failed")
+SOURCES = ("delivery", "missed", "replay")
 OUTCOMES = ("applied", "superseded", "ignored")
 
 
 class Attempt(EmbeddedDocument):
     """One line of an event's history."""
 
+    meta = {"strict": False}
+
     at = DateTimeField()
     source = StringField()
     actor = StringField()
+    job_id = StringField()
     code_version = StringField()
     milliseconds = IntField()
+    outcome = StringField(choices=OUTCOMES)
     error_class = StringField()
     error_message = StringField()
 
 
+class Replay(EmbeddedDocument):
+    """A replay that was asked for and has not come to an end."""
+
+    meta = {"strict": False}
+
+    job_id = StringField()
+    actor = StringField()
+    asked_at = DateTimeField()
+
+
 class Closed(EmbeddedDocument):
     """Who closed a dead letter, when and why."""
+
+    meta = {"strict": False}
 
     by = StringField()
     at = DateTimeField()
@@ -71,6 +91,9 @@ class WebhookEvent(Document):
     next_attempt_at = DateTimeField()
     # Where a failed replay goes back to; absent unless a replay is under way.
     returns_to = StringField(choices=FINAL_STATES)
+    replay = EmbeddedDocumentField(Replay)
+    # How many replays were asked for; each has its number in its job id.
+    replays = IntField(default=0)
     organization = ObjectIdField()
     stripe_customer_id = StringField()
     stripe_subscription_id = StringField()
@@ -81,6 +104,7 @@ class WebhookEvent(Document):
     meta = {
         "collection": "webhook_events",
         "auto_create_index": False,
+        "strict": False,
         "indexes": [
             {"fields": ["event_id"], "name": "event_id", "unique": True},
             {
@@ -103,6 +127,26 @@ class WebhookEvent(Document):
                 "name": "dead_newest",
                 "partialFilterExpression": {"state": "dead"},
             },
+            {
+                "fields": ["type", "-dead_at", "-id"],
+                "name": "dead_type",
+                "partialFilterExpression": {"state": "dead"},
+            },
+            {
+                "fields": ["fingerprint", "-dead_at", "-id"],
+                "name": "dead_fingerprint",
+                "partialFilterExpression": {"state": "dead"},
+            },
+            {
+                "fields": ["reason", "-dead_at", "-id"],
+                "name": "dead_reason",
+                "partialFilterExpression": {"state": "dead"},
+            },
+            {
+                "fields": ["organization", "-dead_at", "-id"],
+                "name": "dead_organization",
+                "partialFilterExpression": {"state": "dead"},
+            },
             {"fields": ["organization", "-created"], "name": "organization_created"},
             {
                 "fields": ["organization", "state", "-created"],
@@ -111,7 +155,20 @@ class WebhookEvent(Document):
             },
             {"fields": ["stripe_customer_id", "-created"], "name": "customer_created"},
             {"fields": ["stripe_subscription_id", "-created"], "name": "subscription_created"},
-            {"fields": ["state", "-received_at"], "name": "state_received"},
+            {"fields": ["-received_at", "-id"], "name": "newest"},
+            {"fields": ["state", "-received_at", "-id"], "name": "state_newest"},
+            {"fields": ["type", "-received_at", "-id"], "name": "type_newest"},
+            {
+                "fields": ["organization", "-received_at", "-id"],
+                "name": "organization_newest",
+                "partialFilterExpression": {"organization": IS_ID},
+            },
+            {
+                # Nearly all are deliveries: those are found by `newest`.
+                "fields": ["source", "-received_at", "-id"],
+                "name": "source_newest",
+                "partialFilterExpression": {"source": {"$gt": "delivery"}},
+            },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],
     }

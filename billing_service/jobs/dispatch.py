@@ -3,12 +3,14 @@
 import time
 from collections import Counter
 
+from .. import outbox
 from ..documents import STORE_ERRORS
 from ..observability import log
 from ..runtime import runtime
 from ..webhooks import Desk, handle_due, ledger
 from . import shutdown, wakeups
 from .queues import job
+from .verify import wake_for_next
 
 SLICE_SECONDS = 20.0
 STORE_PAUSE_SECONDS = 5.0
@@ -21,6 +23,8 @@ def dispatch() -> dict[str, int]:
     deadline = time.monotonic() + SLICE_SECONDS
     try:
         ends = _handle_until(deadline)
+        if (ends["applied"] or ends["dead"]) and outbox.count_due():
+            wakeups.wake_outbox()
         _wake_for_the_rest(deadline)
     except STORE_ERRORS as error:
         log.error("dispatch_without_store", error=type(error).__name__)
@@ -29,16 +33,20 @@ def dispatch() -> dict[str, int]:
     return dict(ends)
 
 
-def _handle_until(deadline: float) -> Counter:
-    desk = Desk(
+def desk() -> Desk:
+    """What handling an event needs of this process."""
+    return Desk(
         stripe=runtime.stripe,
         plans=runtime.plans,
         retry_delays=runtime.settings.webhook_retry_delays,
         clock=runtime.clock,
     )
+
+
+def _handle_until(deadline: float) -> Counter:
     with runtime.stripe.background():
         return handle_due(
-            desk, stop=lambda: shutdown.requested() or time.monotonic() >= deadline, busy=wakeups.wake_behind_others
+            desk(), stop=lambda: shutdown.requested() or time.monotonic() >= deadline, busy=wakeups.wake_behind_others
         )
 
 
@@ -52,3 +60,4 @@ def _wake_for_the_rest(deadline: float) -> None:
     seconds = ledger.seconds_to_next()
     if seconds is not None:
         wakeups.wake_in(seconds)
+    wake_for_next()

@@ -4,13 +4,14 @@ from .cancel_follow_up import follow_up_cancels
 from .cancel_target import Wanted
 from .cancellation import cancel, foretell, outcome_of
 from .comparison import Live, read_live
-from .convergence import converge, stored_row
+from .convergence import LostRace, commit_all, converge, stored_row
 from .decision import Change
 from .synchronization import (
     change_outcome,
     follow,
     lift_expired_overrides,
     link,
+    next_verify_at,
     require_organization,
     require_row,
     sync,
@@ -22,10 +23,12 @@ __all__ = [
     "Change",
     "Comparison",
     "Live",
+    "LostRace",
     "Wanted",
     "actions",
     "cancel",
     "change_outcome",
+    "commit_all",
     "compare",
     "converge",
     "follow",
@@ -33,6 +36,7 @@ __all__ = [
     "foretell",
     "lift_expired_overrides",
     "link",
+    "next_verify_at",
     "outcome_of",
     "read_live",
     "require_organization",

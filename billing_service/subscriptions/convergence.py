@@ -5,17 +5,18 @@ was read before Stripe was asked; leases elsewhere only save work.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 from mongoengine import Q
 from mongoengine.errors import NotUniqueError
-from pymongo.errors import DuplicateKeyError
+from pymongo import InsertOne, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from .. import outbox
-from ..documents import Finding, Organization, Subscription, WebhookEvent, in_transaction
+from ..documents import Finding, Organization, OutboxSignal, Subscription, WebhookEvent, in_transaction
 from ..documents.finding import OPEN_STATES
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
@@ -23,6 +24,7 @@ from .decision import DOUBT, Change, Noticed, decide
 from .observation import Observation
 
 TRIES = 8
+DUPLICATE_KEY = 11000
 SETTLED_BY_A_LOOK = (
     "several_live_subscriptions",
     "plan_unresolved",
@@ -127,51 +129,82 @@ def holder_of(name: str, value: str, *, but: ObjectId) -> Subscription | None:
 
 
 def commit(change: Change, *, now: datetime, also: Also | None = None) -> None:
-    """Write the row, the organization's plan, signals and findings, all or none; raises LostRace."""
+    """Write one decision; `also` runs in the same transaction. Raises LostRace."""
+    commit_all([change], now=now, also=(lambda: also(change)) if also else None)
+
+
+def commit_all(changes: Sequence[Change], *, now: datetime, also: Callable[[], None] | None = None) -> None:
+    """Write rows, the organizations' plans, signals and findings, all or none; raises LostRace.
+
+    Of several changes each must be of another organization. The number of round trips does not grow with them,
+    but for what is noticed.
+    """
 
     def write() -> None:
-        subscription_id = _write_row(change)
-        Organization.objects(id=change.organization, plan__ne=change.updated["plan"]).update_one(
-            set__plan=change.updated["plan"]
-        )
-        _write_signals(change, subscription_id, now)
-        for noticed in change.noticed:
-            _note(change, noticed, now)
-        _settle_findings(change, now)
+        ids = _write_rows(changes)
+        _write_plans(changes)
+        signals = [each for change, row_id in zip(changes, ids, strict=True) for each in _signals(change, row_id, now)]
+        if signals:
+            OutboxSignal.objects.insert(signals, load_bulk=False)
+        for change in changes:
+            for noticed in change.noticed:
+                _note(change, noticed, now)
+            _settle_findings(change, now)
         if also:
-            also(change)
+            also()
 
     try:
         in_transaction(write)
     except (DuplicateKeyError, NotUniqueError) as error:
         raise LostRace from error
+    except BulkWriteError as error:
+        if all(each["code"] == DUPLICATE_KEY for each in error.details["writeErrors"]):
+            raise LostRace from error
+        raise
 
 
-def _write_row(change: Change) -> ObjectId:
-    row = change.row
-    if row.pk is None:
-        fresh = Subscription(organization=row.organization, version=1, **change.values)
-        fresh.save(force_insert=True)
-        return fresh.pk
-    updates = {f"set__{name}": value for name, value in change.values.items()}
-    written = Subscription.objects(id=row.pk, version=row.version).update_one(inc__version=1, **updates)
-    if not written:
+def _write_rows(changes: Sequence[Change]) -> list[ObjectId]:
+    """The ids of the rows, each written under the version that was read. Raises LostRace."""
+    ids = [change.row.pk or ObjectId() for change in changes]
+    writes: list[InsertOne | UpdateOne] = []
+    for change, row_id in zip(changes, ids, strict=True):
+        if change.row.pk is None:
+            fresh = Subscription(id=row_id, organization=change.organization, version=1, **change.values)
+            writes.append(InsertOne(fresh.to_mongo().to_dict()))
+        else:
+            values = {name: _stored(value) for name, value in change.values.items()}
+            held = {"_id": row_id, "version": change.row.version}
+            writes.append(UpdateOne(held, {"$set": values, "$inc": {"version": 1}}))
+    done = Subscription._get_collection().bulk_write(writes)
+    if done.matched_count + done.inserted_count != len(writes):
         raise LostRace
-    return row.pk
+    return ids
 
 
-def _write_signals(change: Change, subscription_id: ObjectId, now: datetime) -> None:
-    for signal in change.signals:
-        version = change.updated["version"]
+def _stored(value: Any) -> Any:
+    return [each.to_mongo() for each in value] if isinstance(value, list) else value
+
+
+def _write_plans(changes: Sequence[Change]) -> None:
+    plans = [(change.organization, change.updated["plan"]) for change in changes]
+    writes = [UpdateOne({"_id": each, "plan": {"$ne": plan}}, {"$set": {"plan": plan}}) for each, plan in plans]
+    Organization._get_collection().bulk_write(writes, ordered=False)
+
+
+def _signals(change: Change, row_id: ObjectId, now: datetime) -> list[OutboxSignal]:
+    version = change.updated["version"]
+    return [
         outbox.signal(
             signal.name,
-            f"{subscription_id}:{version}:{signal.name}",
+            f"{row_id}:{version}:{signal.name}",
             now=now,
             organization=change.organization,
             facts=signal.facts,
-            subscription=subscription_id,
+            subscription=row_id,
             version=version,
-        ).save(force_insert=True)
+        )
+        for signal in change.signals
+    ]
 
 
 def _fingerprint(change: Change, noticed: Noticed) -> str:

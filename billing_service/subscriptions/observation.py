@@ -3,7 +3,7 @@
 Nothing is decided and nothing is written here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -95,6 +95,11 @@ class Look:
                 return best
             self.retrieve(best.id)
 
+    def ask_fate(self, customer_id: str) -> None:
+        """Find out whether a customer is deleted: the list of a deleted one's subscriptions does not tell."""
+        if self.customers.get(customer_id) != "deleted":
+            self.customers[customer_id] = self._fate_of(customer_id)
+
     def proves_gone(self, customer_id: str | None) -> bool:
         """A missing object is gone only if this key sees the customer it belonged to (promise P4)."""
         if not customer_id:
@@ -113,11 +118,14 @@ def observe(
     customers: tuple[str, ...] = (),
     known: Iterable[Read[LiveSubscription]] = (),
     complete: bool = True,
+    deleted: Collection[str] = (),
+    failed_at: datetime | None = None,
 ) -> Observation:
     """Read what Stripe has for the row's organization.
 
     `named` and `customers` are further subscriptions and customers to look at, `known` was retrieved just now.
-    With `complete=False` the row's own subscription suffices while it is active or trialing.
+    With `complete=False` the row's own subscription suffices while it is active or trialing. `deleted` are
+    customers that are said to be deleted, `failed_at` when a payment is said to have failed.
     Raises MissingUnproven when the row's subscription is not shown and this key cannot prove that it is gone.
     """
     look = Look(stripe)
@@ -126,7 +134,7 @@ def observe(
     if not complete and own and not row.candidates and not customers and set(named) <= {own}:
         look.retrieve(own)
         if own in look.found and look.found[own].value.status in PAID_UP:
-            return _seen(stripe, row, look, complete=False)
+            return _seen(row, look, complete=False)
     for customer_id in _distinct(
         row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates), *customers
     ):
@@ -134,10 +142,12 @@ def observe(
     for subscription_id in _distinct(own, *(each.stripe_subscription_id for each in row.candidates), *named):
         if subscription_id not in look.found:
             look.retrieve(subscription_id)
-    return _seen(stripe, row, look, complete=True)
+    if row.stripe_customer_id in deleted:
+        look.ask_fate(row.stripe_customer_id)
+    return _seen(row, look, complete=True, failed_at=failed_at)
 
 
-def _seen(stripe: StripeGateway, row: Subscription, look: Look, *, complete: bool) -> Observation:
+def _seen(row: Subscription, look: Look, *, complete: bool, failed_at: datetime | None = None) -> Observation:
     own = row.stripe_subscription_id
     gone = bool(own) and own in look.missing
     if gone and not look.proves_gone(row.stripe_customer_id):
@@ -154,7 +164,7 @@ def _seen(stripe: StripeGateway, row: Subscription, look: Look, *, complete: boo
         found=found,
         gone=gone or (bool(own) and own in look.missing),
         customer_deleted=look.customers.get(row.stripe_customer_id or "") == "deleted",
-        past_due_evidence=_past_due_evidence(stripe, row, chosen),
+        past_due_evidence=_past_due_evidence(look.stripe, row, chosen, failed_at),
         conflicting=tuple(read.value for key, read in look.found.items() if key not in mine),
         complete=complete,
     )
@@ -165,18 +175,21 @@ def belongs(found: LiveSubscription, row: Subscription) -> bool:
     return found.metadata.get("organizationId", str(row.organization)) == str(row.organization)
 
 
-def _past_due_evidence(stripe: StripeGateway, row: Subscription, chosen: LiveSubscription | None) -> datetime | None:
+def _past_due_evidence(
+    stripe: StripeGateway, row: Subscription, chosen: LiveSubscription | None, failed_at: datetime | None
+) -> datetime | None:
     if chosen is None or chosen.status != "past_due":
         return None
     same = row.stripe_subscription_id == chosen.id
     if same and row.past_due_since and row.status not in PAID_UP:
         return row.past_due_since  # it was not paid up in between: the same spell
     opened = stripe.open_invoices_of(chosen.id).value
+    evidence = opened or ((failed_at,) if failed_at else ())
     if same and row.status in PAID_UP and row.as_of:
         # An older invoice that is still open is of an earlier spell: the subscription was paid up since.
         paid_up_at = row.as_of
-        opened = tuple(each for each in opened if each > paid_up_at)
-    return min(opened, default=chosen.current_period_start)
+        evidence = tuple(each for each in evidence if each > paid_up_at)
+    return min(evidence, default=chosen.current_period_start)
 
 
 def _distinct(*ids: str | None) -> list[str]:

@@ -1,11 +1,11 @@
 """Bringing rows to Stripe's state: sync, link, what webhooks and the clock ask for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from ..documents import EPOCH, Organization, Subscription
+from ..documents import EPOCH, STORE_ERRORS, Organization, Subscription
 from ..errors import (
     BillingError,
     CustomerShared,
@@ -33,6 +33,13 @@ from .observation import Observation, observe
 from .statuses import LIVE
 
 VERIFY_BATCH = 100
+OF_STRIPE = (
+    StripeCircuitOpen,
+    StripeMisconfigured,
+    StripeNotConfigured,
+    StripeRateLimited,
+    StripeUnavailable,
+)
 
 
 def require_organization(org_id: ObjectId) -> Organization:
@@ -166,50 +173,67 @@ def follow(
     source: str,
     seen: Iterable[str] = (),
     seen_customers: Iterable[str] = (),
-    also: Callable[[], None] | None = None,
+    deleted_customers: Collection[str] = (),
+    failed_at: datetime | None = None,
+    also: Also | None = None,
+    dry_run: bool = False,
 ) -> Change:
-    """Bring the row to Stripe's state because of an event; `also` settles the event in the same transaction.
+    """Bring the row to Stripe's state because of events; `also` settles them in the same transaction.
 
-    `seen` and `seen_customers` are what the event names. Never downgrades because something is missing: then it
-    raises StripeMissing and nothing is written.
+    `seen` and `seen_customers` are what the events name, `deleted_customers` those that one says are deleted,
+    `failed_at` when one says that a payment failed. Never downgrades because something is missing: then it
+    raises StripeMissing and nothing is written, unless Stripe proves that the row's customer was deleted.
     """
     named, customers = tuple(seen), tuple(seen_customers)
 
     def look(row: Subscription) -> Observation:
-        others = tuple(each for each in customers if each != row.stripe_customer_id)
-        observed = observe(stripe, row, named=named, customers=others, complete=False)
-        if not observed.live and (observed.gone or observed.chosen is None):
+        observed = observe(
+            stripe,
+            row,
+            named=named,
+            customers=tuple(each for each in customers if each != row.stripe_customer_id),
+            complete=bool(deleted_customers),
+            deleted=deleted_customers,
+            failed_at=failed_at,
+        )
+        ended = bool(deleted_customers) and observed.customer_deleted
+        if not observed.live and (observed.gone or observed.chosen is None) and not ended:
             raise StripeMissing(
                 f"Stripe shows no subscription of organization {org_id} ({', '.join(named) or 'none named'}). "
                 "Nothing was written. Look with GET /customer and repair with sync."
             )
         return observed
 
-    return converge(
-        org_id,
-        look,
-        plans=plans,
-        now=now,
-        source=source,
-        also=(lambda change: also()) if also else None,
-    )
+    return converge(org_id, look, plans=plans, now=now, source=source, also=also, dry_run=dry_run)
 
 
 def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
     """Look once more at rows whose last look may have lagged behind an event; returns how many were done."""
-    rows = Subscription.objects(verify_at__gt=EPOCH, verify_at__lte=now).order_by("verify_at").limit(VERIFY_BATCH)
+    due = Subscription.objects(verify_at__gt=EPOCH, verify_at__lte=now)
     done = 0
-    for row in rows:
+    for row in due.only("organization", "verify_at").order_by("verify_at").limit(VERIFY_BATCH):
         try:
             follow(row.organization, stripe=stripe, plans=plans, now=now, source="verify")
             done += 1
-        except (StripeUnavailable, StripeCircuitOpen, StripeRateLimited, StripeMisconfigured, StripeNotConfigured):
-            raise  # it is Stripe or the key, not this row
-        except BillingError as refusal:
+        except (*OF_STRIPE, *STORE_ERRORS):
+            raise  # it is Stripe, the key or the store, not this row
+        except Exception as error:
             # One row that cannot be looked at must not hold up the others.
-            log.warning("verify_postponed", organization=str(row.organization), code=refusal.code)
+            _tell_of("verify_postponed", row, error)
             Subscription.objects(id=row.pk, verify_at=row.verify_at).update_one(set__verify_at=now + timedelta(hours=1))
     return done
+
+
+def _tell_of(what: str, row: Subscription, error: Exception) -> None:
+    if isinstance(error, BillingError):
+        log.warning(what, organization=str(row.organization), code=error.code)
+    else:
+        log.error(what, organization=str(row.organization), exc_info=error)
+
+
+def next_verify_at() -> datetime | None:
+    """When the next row is due to be looked at once more; None if none waits for it."""
+    return Subscription.objects(verify_at__gt=EPOCH).order_by("verify_at").scalar("verify_at").first()
 
 
 def lift_expired_overrides(*, plans: Plans, now: datetime) -> int:
@@ -219,9 +243,16 @@ def lift_expired_overrides(*, plans: Plans, now: datetime) -> int:
         .only("organization")
         .limit(VERIFY_BATCH)
     )
+    lifted = 0
     for row in rows:
-        converge(row.organization, lambda _: None, plans=plans, now=now, source="bump")
-    return len(rows)
+        try:
+            converge(row.organization, lambda _: None, plans=plans, now=now, source="bump")
+            lifted += 1
+        except STORE_ERRORS:
+            raise
+        except Exception as error:
+            _tell_of("override_not_lifted", row, error)
+    return lifted
 
 
 def change_outcome(change: Change) -> Outcome:

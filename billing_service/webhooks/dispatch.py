@@ -1,4 +1,8 @@
-"""Handling due events, a slice at a time: claimed together, handled one by one, each to its own end."""
+"""Handling due events, a slice at a time: claimed together, read together, each to its own end.
+
+What its payload settles goes first, in one transaction; for the rest Stripe is asked once for each organization,
+however many of its events wait.
+"""
 
 import contextlib
 import threading
@@ -6,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ..documents import STORE_ERRORS, WebhookEvent
-from ..errors import CustomerShared
-from ..observability import EVENTS, log
+from ..observability import log
 from . import ledger
-from .failures import is_outage
-from .handlers import HANDLERS, Desk
-from .ownership import OwnerDisputed, OwnerUnknown, exists, known_owner, wake_organization
+from .errands import Task, ended, make_task, run_errands
+from .handlers import Desk
+from .quick import settle_quickly
 
-SLICE = 50
+SLICE = 100
 RENEWAL_SECONDS = 10.0
 
 
@@ -37,74 +40,53 @@ def handle_due(
     return ends
 
 
-def handle(event: WebhookEvent, desk: Desk, trial: ledger.Trial | None = None) -> str:
-    """Bring one leased event to an end of this attempt; returns its state or outcome. Raises STORE_ERRORS."""
-    trial = trial or ledger.Trial(source="webhook")
-    try:
-        end = _attempt(event, desk, trial)
-    except ledger.LeaseLost:
-        end = "lease_lost"
-    EVENTS.labels(end).inc()
-    log.info("webhook_handled", event_id=event.event_id, type=event.type, end=end, attempts=event.attempts)
-    return end
-
-
 def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], bool], ends: Counter) -> None:
-    left = list(events)
+    left = {event.event_id: event for event in events}
+
+    def note(event: WebhookEvent, end: str) -> None:
+        left.pop(event.event_id, None)
+        ends[end] += 1
+        ended(event, end)
+
     try:
-        while left and not stop():
-            ends[handle(left[0], desk)] += 1
-            left.pop(0)
+        for event, outcome in settle_quickly(events, desk):
+            note(event, outcome)
+        tasks: list[Task] = []
+        for event in list(left.values()):
+            if stop():
+                return
+            task = make_task(event, desk, ledger.trial_of(event))
+            if isinstance(task, Task):
+                tasks.append(task)
+            else:
+                note(event, task)
+        for group in _by_organization(tasks):
+            if stop():
+                return
+            for event, end in run_errands(group, desk):
+                note(event, end)
     finally:
         # On the way out of a failing store this fails too; then the leases run out.
         with contextlib.suppress(*STORE_ERRORS):
-            ledger.release(left)
+            ledger.release(left.values())
 
 
-def _attempt(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> str:
-    handler = HANDLERS.get(event.type)
-    try:
-        if handler is None:
-            ledger.settle(event, "ignored", trial)
-            return "ignored"
-        handler(event, desk, trial)
-        return "handled"
-    except ledger.LeaseLost:
-        raise
-    except Exception as error:
-        return _refused(event, error, desk, trial)
-
-
-def _refused(event: WebhookEvent, error: Exception, desk: Desk, trial: ledger.Trial) -> str:
-    """What an event comes to whose handler raised."""
-    if event.organization is None:
-        event.organization = known_owner(event.stripe_subscription_id, event.stripe_customer_id)
-    if isinstance(error, OwnerUnknown):
-        return _wait_for_owner(event, error, desk, trial)
-    if isinstance(error, OwnerDisputed):
-        return ledger.bury(event, error, trial, reason=error.reason, organization=error.organization)
-    if isinstance(error, CustomerShared):
-        return ledger.bury(event, error, trial, reason=error.code)
-    if is_outage(error):
-        log.warning("webhook_deferred", event_id=event.event_id, error=type(error).__name__, detail=str(error))
-        return ledger.defer(event, error, trial)
-    log.error("webhook_failed", event_id=event.event_id, type=event.type, attempt=event.attempts + 1, exc_info=error)
-    return ledger.fail(event, error, trial, delays=desk.retry_delays)
-
-
-def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial: ledger.Trial) -> str:
-    end = ledger.fail(
-        event,
-        error,
-        trial,
-        delays=desk.retry_delays,
-        reason=ledger.UNKNOWN_OWNER,
-        organization=error.organization,
-    )
-    # It may have become known between our look and this write, when there was nothing to wake yet.
-    if error.organization and exists(error.organization):
-        wake_organization(error.organization)
+def handle(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> str:
+    """Bring one leased event to an end of this attempt; returns its state or outcome. Raises STORE_ERRORS."""
+    with _renewed([event]):
+        task = make_task(event, desk, trial)
+        end = task if isinstance(task, str) else run_errands([task], desk)[0][1]
+    ended(event, end)
     return end
+
+
+def _by_organization(tasks: list[Task]) -> Iterator[list[Task]]:
+    """What asks for a look at the same organization together, everything else alone, in the order of arrival."""
+    groups: dict[object, list[Task]] = {}
+    for task in tasks:
+        key = task.errand.organization if task.errand.look else task.event.event_id
+        groups.setdefault(key, []).append(task)
+    yield from groups.values()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from .ownership import known_owner
 from .references import references
 
 STRIPE_ACCOUNT = "stripe_account"
+WRONG_MODE = "wrong_mode"
+WRONG_ACCOUNT = "wrong_account"
 READ_BACK_SECONDS = 2.0
 
 # A 200 is a promise: what answered it must survive the loss of any one node.
@@ -70,9 +72,9 @@ def _record(raw: dict[str, Any], payload: bytes, now: datetime, source: str) -> 
 def _assign(event: WebhookEvent, raw: dict[str, Any], livemode: bool, now: datetime) -> None:
     """The state that the event starts in: most are to be handled, some need nobody."""
     if event.livemode is not None and event.livemode != livemode:
-        event.state, event.reason, event.dead_at = "dead", "wrong_mode", now
+        event.state, event.reason, event.dead_at = "dead", WRONG_MODE, now
     elif raw.get("account") and raw["account"] != _own_account():
-        event.state, event.reason, event.dead_at = "dead", "wrong_account", now
+        event.state, event.reason, event.dead_at = "dead", WRONG_ACCOUNT, now
     elif event.type not in HANDLERS:
         event.state, event.outcome, event.expires_at = "succeeded", "ignored", now + KEPT
 

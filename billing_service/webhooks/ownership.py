@@ -1,7 +1,8 @@
-"""Whose event it is: the organization that a subscription belongs to, or why none can be named."""
+"""Whose event it is: the organization that its objects belong to, or why none can be named."""
 
 import contextlib
 import re
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 
@@ -32,10 +33,27 @@ class OwnerUnknown(Exception):
 class OwnerDisputed(Exception):
     """Two organizations are named; `reason` is organization_conflict or customer_shared."""
 
-    def __init__(self, reason: str, words: str, organization: ObjectId):
+    def __init__(self, reason: str, words: str, organization: ObjectId, named: ObjectId | None = None):
         super().__init__(words)
         self.reason = reason
         self.organization = organization
+        self.named = named
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an event says of itself: Stripe's ids, and who of its objects names which organization."""
+
+    subscription: str | None
+    customer: str | None
+    markers: tuple[tuple[str, str], ...] = ()
+    priced: bool = False  # at a price of the plan file: ours, whether it says so or not
+
+
+def claim_of(subscription: LiveSubscription, plans: Plans) -> Claim:
+    """What a subscription says of itself."""
+    priced = plans.resolve(subscription.items).plan is not None
+    return Claim(subscription.id, subscription.customer, _marker(subscription.id, subscription.metadata), priced)
 
 
 def owner_of(sent: LiveSubscription, *, stripe: StripeGateway, plans: Plans) -> ObjectId | None:
@@ -44,33 +62,61 @@ def owner_of(sent: LiveSubscription, *, stripe: StripeGateway, plans: Plans) -> 
     Raises OwnerUnknown, OwnerDisputed and what the gateway raises.
     """
     try:
-        return _judge(sent, stripe, plans)
+        return judge(claim_of(sent, plans), stripe)
     except (OwnerUnknown, OwnerDisputed):
         # The payload is as old as its event; somebody may have corrected the metadata at Stripe since.
-        current = _current(sent, stripe)
-        if (current.customer, current.metadata) == (sent.customer, sent.metadata):
+        current = live_subscription(sent.id, stripe)
+        if current is None or (current.customer, current.metadata) == (sent.customer, sent.metadata):
             raise
-        return _judge(current, stripe, plans)
+        return judge(claim_of(current, plans), stripe)
 
 
-def _judge(subscription: LiveSubscription, stripe: StripeGateway, plans: Plans) -> ObjectId | None:
-    stored = _row_of_subscription(subscription.id)
-    holders = _rows_of_customer(subscription.customer)
-    owner = stored or next(iter(sorted(holders)), None)
+def owner_of_named(
+    subscription_id: str | None,
+    customer_id: str | None,
+    *,
+    stripe: StripeGateway,
+    plans: Plans,
+    says: tuple[str, dict[str, str]] | None = None,
+) -> ObjectId | None:
+    """The organization of an object that names a subscription or a customer; None: not ours.
+
+    `says` is the object's own id and metadata. Raises OwnerUnknown, OwnerDisputed and what the gateway raises.
+    """
+    own = _marker(*says) if says else ()
+    claim = Claim(subscription_id, customer_id, own)
+    if _holder(claim) is None and subscription_id:
+        live = live_subscription(subscription_id, stripe)
+        if live:
+            claim = claim_of(live, plans)
+            claim = replace(claim, markers=(*own, *claim.markers))
+    return judge(claim, stripe)
+
+
+def judge(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
+    """Whose it is by the rows, else by what it names. Raises OwnerUnknown, OwnerDisputed."""
+    owner = _holder(claim)
     if owner is None:
-        return _named_owner(subscription, stripe, plans)
-    others = sorted(holders - {owner})
+        return _named_owner(claim, stripe)
+    stored = claim.subscription and _row_of_subscription(claim.subscription)
+    others = sorted(_rows_of_customer(claim.customer) - {owner})
     if others:
-        raise OwnerDisputed("customer_shared", f"{subscription.customer} is attached to {others[0]} too.", owner)
-    named = _parse(subscription.metadata.get(MARKER))
-    if named and named != owner:
-        reason, held = (
-            ("organization_conflict", subscription.id) if stored else ("customer_shared", subscription.customer)
-        )
-        raise OwnerDisputed(
-            reason, f"{held} belongs to {owner}, the metadata of {subscription.id} names {named}.", owner
-        )
+        raise OwnerDisputed("customer_shared", f"{claim.customer} is attached to {others[0]} too.", owner)
+    for source, text in claim.markers:
+        named = _parse(text)
+        if named and named != owner:
+            reason, held = (
+                ("organization_conflict", claim.subscription) if stored else ("customer_shared", claim.customer)
+            )
+            raise OwnerDisputed(
+                reason, f"{held} belongs to {owner}, the metadata of {source} names {named}.", owner, named
+            )
     return owner
+
+
+def _holder(claim: Claim) -> ObjectId | None:
+    stored = _row_of_subscription(claim.subscription) if claim.subscription else None
+    return stored or min(_rows_of_customer(claim.customer), default=None)
 
 
 def _row_of_subscription(subscription_id: str) -> ObjectId | None:
@@ -78,23 +124,33 @@ def _row_of_subscription(subscription_id: str) -> ObjectId | None:
     return row.organization if row else None
 
 
-def _rows_of_customer(customer_id: str) -> set[ObjectId]:
+def _rows_of_customer(customer_id: str | None) -> set[ObjectId]:
+    if not customer_id:
+        return set()
     either = Q(stripe_customer_id=customer_id) | Q(candidates__stripe_customer_id=customer_id)
     return {row.organization for row in Subscription.objects(either).only("organization")}
 
 
-def _named_owner(subscription: LiveSubscription, stripe: StripeGateway, plans: Plans) -> ObjectId | None:
-    text = subscription.metadata.get(MARKER) or _customer_marker(subscription.customer, stripe)
-    if not text:
-        if plans.resolve(subscription.items).plan is None:
+def _named_owner(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
+    what = claim.subscription or claim.customer
+    markers = (*claim.markers, *(_customer_marker(claim.customer, stripe) if claim.customer else ()))
+    if not markers:
+        if not claim.priced:
             return None
-        raise OwnerUnknown(f"{subscription.id} has a price of the plan file, and names no organization.")
-    named = _parse(text)
-    if named is None:
-        raise OwnerUnknown(f"The metadata of {subscription.id} names {text!r}, which is no organization id.")
-    if not exists(named):
-        raise OwnerUnknown(f"{subscription.id} names the organization {named}, which is not known here yet.", named)
-    return named
+        raise OwnerUnknown(f"{what} has a price of the plan file, and names no organization.")
+    named = {}
+    for source, text in markers:
+        parsed = _parse(text)
+        if parsed is None:
+            raise OwnerUnknown(f"The metadata of {source} names {text!r}, which is no organization id.")
+        named[parsed] = source
+    first, *others = named
+    if others:
+        words = f"The metadata of {named[first]} names {first}, that of {named[others[0]]} names {others[0]}."
+        raise OwnerDisputed("organization_conflict", words, first, others[0])
+    if not exists(first):
+        raise OwnerUnknown(f"{what} names the organization {first}, which is not known here yet.", first)
+    return first
 
 
 def known_owner(subscription_id: str | None, customer_id: str | None) -> ObjectId | None:
@@ -140,9 +196,9 @@ def wake_attached(*, customer_id: str, subscription_id: str) -> int:
     return sum(ledger.wake_unknown(**each) for each in whose)
 
 
-def note_dispute(dispute: OwnerDisputed, subscription: LiveSubscription) -> None:
+def note_dispute(dispute: OwnerDisputed, *, customer: str | None, subscription: str | None) -> None:
     """Keep a finding of the two organizations that an event names, once while it is open."""
-    fingerprint = ":".join((dispute.reason, str(dispute.organization), subscription.id))
+    fingerprint = ":".join((dispute.reason, str(dispute.organization), subscription or customer or ""))
     now = database_now()
     seen = {"set__last_seen_at": now, "inc__times_seen": 1}
     if Finding.objects(fingerprint=fingerprint, state__in=OPEN_STATES).update_one(**seen):
@@ -154,27 +210,35 @@ def note_dispute(dispute: OwnerDisputed, subscription: LiveSubscription) -> None
             kind=dispute.reason,
             severity="high",
             organization=dispute.organization,
-            stripe_customer_id=subscription.customer,
-            stripe_subscription_ids=[subscription.id],
-            live={"metadata_names": subscription.metadata.get(MARKER), "explanation": str(dispute)},
+            stripe_customer_id=customer,
+            stripe_subscription_ids=[subscription] if subscription else [],
+            live={
+                "metadata_names": str(dispute.named) if dispute.named else None,
+                "explanation": str(dispute),
+            },
             first_seen_at=now,
             last_seen_at=now,
             state="open",
         ).save(force_insert=True)
 
 
-def _customer_marker(customer_id: str, stripe: StripeGateway) -> str | None:
+def live_subscription(subscription_id: str, stripe: StripeGateway) -> LiveSubscription | None:
+    """The subscription as Stripe has it now, None if it has none."""
     try:
-        return stripe.customer(customer_id).value.metadata.get(MARKER)
+        return stripe.subscription(subscription_id).value
     except StripeMissing:
         return None
 
 
-def _current(sent: LiveSubscription, stripe: StripeGateway) -> LiveSubscription:
+def _customer_marker(customer_id: str, stripe: StripeGateway) -> tuple[tuple[str, str], ...]:
     try:
-        return stripe.subscription(sent.id).value
+        return _marker(customer_id, stripe.customer(customer_id).value.metadata)
     except StripeMissing:
-        return sent
+        return ()
+
+
+def _marker(source: str, metadata: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return ((source, metadata[MARKER]),) if metadata.get(MARKER) else ()
 
 
 def _parse(text: str | None) -> ObjectId | None:

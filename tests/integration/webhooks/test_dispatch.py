@@ -245,10 +245,10 @@ def test_a_holder_that_lost_its_event_changes_nothing(organization, subscribed, 
     WebhookEvent.objects(id=mine.pk).update_one(set__lease_until=database_now() - timedelta(seconds=1))
     ledger.return_expired()
     [theirs] = ledger.claim(1)
-    assert handle(mine, desk) == "lease_lost"
+    assert handle(mine, desk, ledger.Trial()) == "lease_lost"
     assert (stored(org_id), plan_of(org_id)) == (None, "free")
     assert row(event_id).state == "processing"
-    assert handle(theirs, desk) == "handled"
+    assert handle(theirs, desk, ledger.Trial()) == "applied"
     assert plan_of(org_id) == "pro"
 
 
@@ -260,7 +260,7 @@ def test_stopping_returns_what_was_not_begun(organization, subscribed, arrive, d
 
     def stop():
         asked.append(1)
-        return len(asked) > 3  # once for the claim, then before each event
+        return len(asked) > 7  # once for the claim, before each of four events, before each organization
 
     handle_due(desk, stop=stop)
     states = [row(each).state for each in ids]

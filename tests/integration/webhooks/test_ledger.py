@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 
 import pytest
 from bson import ObjectId
@@ -108,9 +109,8 @@ def test_settle(app, store):
     assert (settled.lease_owner, settled.lease_until, settled.next_attempt_at) == (None, None, None)
     assert 89.9 < seconds_until(settled.expires_at) / 86400 <= 90
     [line] = settled.history
-    assert (line.source, line.actor, line.code_version, line.error_class) == (
-        "delivery", "worker", ledger.CODE_VERSION, None,
-    )  # fmt: skip
+    assert (line.source, line.actor, line.outcome, line.error_class) == ("webhook", "worker", "applied", None)
+    assert line.code_version == metadata.version("billing-service")
     assert line.milliseconds >= 0
     assert line.at
 
@@ -289,32 +289,70 @@ def test_closing_hides_a_dead_letter_and_nothing_else(app, store):
     assert closed.payload
 
 
+def ask(event, *states, actor="ada"):
+    return ledger.ask_replay(event, actor=actor, states=states or ("received", "failed", "dead"))
+
+
 def test_a_failed_replay_leaves_it_dead_with_one_more_line(app, store):
-    dead = store(state="dead", dead_at=database_now(), attempts=5)
-    event = ledger.claim_one(dead.event_id, states=("dead",), returns_to="dead")
-    trial = ledger.Trial(source="replay", actor="ada")
-    assert ledger.fail(event, ValueError("still"), trial, delays=DELAYS) == "dead"
+    dead = store(state="dead", dead_at=database_now(), attempts=5, lease_losses=9)
+    job_id = ask(dead)
+    assert job_id == f"replay-{dead.event_id}-1"
+    event = ledger.claim_replay(dead.event_id)
+    assert (event.replay.actor, event.lease_losses) == ("ada", 0)
+    assert ledger.fail(event, ValueError("still"), ledger.trial_of(event), delays=DELAYS) == "dead"
     after = again(dead)
-    assert (after.state, after.attempts, after.returns_to) == ("dead", 6, None)
-    assert [(line.source, line.actor) for line in after.history] == [("replay", "ada")]
+    assert (after.state, after.attempts, after.returns_to, after.replay) == ("dead", 6, None, None)
+    assert [(line.source, line.actor, line.job_id) for line in after.history] == [("replay", "ada", job_id)]
 
 
-def test_a_failed_forced_replay_leaves_it_succeeded(app, store):
-    good = store(state="succeeded", outcome="applied", expires_at=database_now() + timedelta(days=80))
-    event = ledger.claim_one(good.event_id, states=("succeeded",), returns_to="succeeded")
-    assert ledger.fail(event, ValueError("x"), ledger.Trial(), delays=DELAYS) == "succeeded"
+@pytest.mark.parametrize("state", ["succeeded", "closed"])
+def test_a_failed_forced_replay_leaves_it_as_it_was(app, store, state):
+    good = store(state=state, outcome="applied", expires_at=database_now() + timedelta(days=80))
+    assert ask(good) is None
+    assert ask(good, state)
+    event = ledger.claim_replay(good.event_id)
+    assert ledger.fail(event, ValueError("x"), ledger.trial_of(event), delays=DELAYS) == state
     after = again(good)
-    assert (after.state, after.outcome, after.dead_at) == ("succeeded", "applied", None)
+    assert (after.state, after.outcome, after.dead_at, after.replay) == (state, "applied", None, None)
     assert after.expires_at
 
 
 def test_a_replay_that_works_revives_a_dead_letter(app, store):
     dead = store(state="dead", dead_at=database_now(), attempts=5, reason="handler_failed", fingerprint="x")
-    event = ledger.claim_one(dead.event_id, states=("dead",), returns_to="dead")
-    assert ledger.claim_one(dead.event_id, states=("dead",), returns_to="dead") is None
-    ledger.settle(event, "applied", ledger.Trial())
+    ask(dead)
+    event = ledger.claim_replay(dead.event_id)
+    assert ledger.claim_replay(dead.event_id) is None
+    assert ask(dead) is None  # it is under way
+    ledger.settle(event, "applied", ledger.trial_of(event))
     after = again(dead)
     assert (after.state, after.dead_at, after.reason, after.fingerprint) == ("succeeded", None, None, None)
+    assert (after.replay, after.replays) == (None, 1)
+    assert ledger.claim_replay(dead.event_id) is None
+
+
+def test_asking_twice_is_one_replay_and_the_next_is_another(app, store):
+    waits = store(state="failed", next_attempt_at=database_now() + timedelta(hours=1), attempts=2)
+    first = ask(waits)
+    assert again(waits).next_attempt_at is None
+    assert ask(waits, actor="bob") == first
+    assert again(waits).replay.actor == "ada"
+    ledger.fail(ledger.claim_replay(waits.event_id), ValueError("x"), ledger.Trial(), delays=DELAYS)
+    assert (again(waits).state, again(waits).attempts) == ("failed", 3)
+    assert ask(waits) == f"replay-{waits.event_id}-2"
+
+
+def test_a_replay_survives_its_process_and_an_outage(app, store):
+    dead = store(state="dead", dead_at=database_now(), attempts=5)
+    job_id = ask(dead)
+    event = ledger.claim_replay(dead.event_id)
+    WebhookEvent.objects(id=event.pk).update_one(set__lease_until=database_now() - timedelta(seconds=1))
+    assert ledger.return_expired() == 1
+    [event] = ledger.claim(1)
+    assert ledger.trial_of(event).job_id == job_id
+    assert ledger.defer(event, ValueError("away"), ledger.trial_of(event)) == "failed"
+    after = again(dead)
+    assert (after.replay.job_id, after.returns_to) == (job_id, "dead")
+    assert after.next_attempt_at
 
 
 @pytest.mark.parametrize(

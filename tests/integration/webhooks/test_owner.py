@@ -70,8 +70,8 @@ def test_an_event_that_waits_for_stripe_is_shown_with_its_organization(
     billed, deliver, newest, sandbox, stripe, run, row, runtime, shown
 ):
     it = billed("pro")
-    stripe.subscriptions.update(it.subscription, {"metadata": {"seats": "7"}})
-    event = newest("customer.subscription.updated")
+    stripe.subscriptions.cancel(it.subscription)
+    event = newest("customer.subscription.deleted")
     deliver(event)
     sandbox.arm("error", path="/v1/", times=None)
     run()

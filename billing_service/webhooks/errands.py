@@ -1,0 +1,175 @@
+"""From an event to its errand, from errands to one look at Stripe, and what a failure makes of an event."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+
+from .. import outbox
+from ..documents import WebhookEvent, in_transaction
+from ..errors import CustomerShared
+from ..observability import EVENTS, log
+from ..subscriptions import Change, follow
+from . import ledger
+from .extras import ExtrasParked
+from .failures import is_outage
+from .handlers import HANDLERS, Desk, Errand
+from .ownership import OwnerDisputed, OwnerUnknown, exists, known_owner, note_dispute, wake_attached, wake_organization
+
+
+@dataclass(frozen=True)
+class Task:
+    """A leased event and what is to be done about it."""
+
+    event: WebhookEvent
+    errand: Errand
+    trial: ledger.Trial
+
+    @property
+    def settlement(self) -> ledger.Settlement:
+        return ledger.Settlement(self.event, self.errand.outcome, self.trial, self.errand.organization)
+
+
+def find_errand(event: WebhookEvent, desk: Desk) -> Errand:
+    """What an event asks for. Raises what decides about it: a dispute, an unknown owner, an outage, a bug."""
+    handler = HANDLERS.get(event.type)
+    if handler is None:
+        return Errand(None)
+    return handler(event, event.event["data"]["object"], desk)
+
+
+def make_task(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> Task | str:
+    """The event's task; its end if finding out failed."""
+    try:
+        errand = find_errand(event, desk)
+    except Exception as error:
+        return refuse(event, error, desk, trial)
+    event.organization = errand.organization  # for the ledger, should what follows fail
+    return Task(event, errand, trial)
+
+
+def run_errands(tasks: Sequence[Task], desk: Desk) -> list[tuple[WebhookEvent, str]]:
+    """Carry out the tasks of one organization: one look, one transaction; returns each event's end.
+
+    If that fails each is carried out alone, so that only the failing one is charged. An outage is not asked
+    about again: it is everybody's.
+    """
+    try:
+        _carry_out(tasks, desk)
+        return [(task.event, task.errand.outcome) for task in tasks]
+    except Exception as error:
+        if len(tasks) > 1 and not is_outage(error):
+            return list(chain.from_iterable(run_errands([task], desk) for task in tasks))
+        return [(task.event, refuse(task.event, error, desk, task.trial)) for task in tasks]
+
+
+def _carry_out(tasks: Sequence[Task], desk: Desk) -> None:
+    if not tasks[0].errand.look:
+        in_transaction(lambda: _settle(tasks))
+        return
+    look(tasks, desk)
+
+
+def look(tasks: Sequence[Task], desk: Desk, *, dry_run: bool = False) -> Change:
+    """One look at Stripe for all that the tasks name; they are settled with what it makes of the row."""
+    errands = [task.errand for task in tasks]
+    owner = errands[0].organization
+    assert owner is not None
+
+    def settle(change: Change) -> None:
+        _settle(tasks)
+        _wake_attached(change)
+
+    sources = {errand.source for errand in errands}
+    replay = next((task.trial.source for task in tasks if task.trial.source == "replay"), None)
+    return follow(
+        owner,
+        stripe=desk.stripe,
+        plans=desk.plans,
+        now=desk.clock(),
+        source=replay or ("checkout" if "checkout" in sources else "webhook"),
+        seen=_distinct(errand.subscriptions for errand in errands),
+        seen_customers=_distinct(errand.customers for errand in errands),
+        deleted_customers=[each.deleted_customer for each in errands if each.deleted_customer],
+        failed_at=_earliest(errands),
+        also=settle,
+        dry_run=dry_run,
+    )
+
+
+def _settle(tasks: Sequence[Task]) -> None:
+    outbox.put(chain.from_iterable(task.errand.signals for task in tasks))
+    ledger.settle_all([task.settlement for task in tasks])
+
+
+def _wake_attached(change: Change) -> None:
+    """Events that named nobody wait for a row to have their subscription or customer: now it has."""
+    customer, subscription = change.updated["stripe_customer_id"], change.updated["stripe_subscription_id"]
+    if (
+        customer
+        and subscription
+        and (customer, subscription)
+        != (
+            change.row.stripe_customer_id,
+            change.row.stripe_subscription_id,
+        )
+    ):
+        wake_attached(customer_id=customer, subscription_id=subscription)
+
+
+def _distinct(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(groups)))
+
+
+def _earliest(errands: Sequence[Errand]) -> datetime | None:
+    return min((each.failed_at for each in errands if each.failed_at), default=None)
+
+
+def refuse(event: WebhookEvent, error: Exception, desk: Desk, trial: ledger.Trial) -> str:
+    """What an event comes to whose handling raised: its state."""
+    try:
+        return _refused(event, error, desk, trial)
+    except ledger.LeaseLost:
+        return "lease_lost"
+
+
+def _refused(event: WebhookEvent, error: Exception, desk: Desk, trial: ledger.Trial) -> str:
+    if isinstance(error, ledger.LeaseLost):
+        raise error
+    if event.organization is None:
+        event.organization = known_owner(event.stripe_subscription_id, event.stripe_customer_id)
+    if isinstance(error, OwnerUnknown):
+        return _wait_for_owner(event, error, desk, trial)
+    if isinstance(error, OwnerDisputed):
+        note_dispute(error, customer=event.stripe_customer_id, subscription=event.stripe_subscription_id)
+        return ledger.bury(event, error, trial, reason=error.reason, organization=error.organization)
+    if isinstance(error, ExtrasParked):
+        return ledger.bury(event, error, trial, reason=error.reason)
+    if isinstance(error, CustomerShared):
+        return ledger.bury(event, error, trial, reason=error.code)
+    if is_outage(error):
+        log.warning("webhook_deferred", event_id=event.event_id, error=type(error).__name__, detail=str(error))
+        return ledger.defer(event, error, trial)
+    log.error("webhook_failed", event_id=event.event_id, type=event.type, attempt=event.attempts + 1, exc_info=error)
+    return ledger.fail(event, error, trial, delays=desk.retry_delays)
+
+
+def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial: ledger.Trial) -> str:
+    end = ledger.fail(
+        event,
+        error,
+        trial,
+        delays=desk.retry_delays,
+        reason=ledger.UNKNOWN_OWNER,
+        organization=error.organization,
+    )
+    # It may have become known between our look and this write, when there was nothing to wake yet.
+    if error.organization and exists(error.organization):
+        wake_organization(error.organization)
+    return end
+
+
+def ended(event: WebhookEvent, end: str) -> None:
+    """Count and tell the end of an attempt."""
+    EVENTS.labels(end).inc()
+    log.info("webhook_handled", event_id=event.event_id, type=event.type, end=end, attempts=event.attempts)

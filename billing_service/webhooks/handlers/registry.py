@@ -1,0 +1,69 @@
+"""Which type of event has which handler, and what a handler makes of an event: an errand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from ...documents import OutboxSignal, WebhookEvent
+from ...plans import Plans
+from ...stripe_gateway import StripeGateway
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What handling an event needs of the running process."""
+
+    stripe: StripeGateway
+    plans: Plans
+    retry_delays: tuple[int, ...]
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What is to be done about an event.
+
+    `look`: bring the organization's row to what Stripe shows now; `subscriptions` and `customers` are what the
+    event names. `signals` are stored as the event is settled. Without an organization it is not ours: ignored.
+    """
+
+    organization: ObjectId | None
+    look: bool = False
+    subscriptions: tuple[str, ...] = ()
+    customers: tuple[str, ...] = ()
+    failed_at: datetime | None = None
+    deleted_customer: str | None = None
+    signals: tuple[OutboxSignal, ...] = ()
+    source: str = "webhook"
+
+    @property
+    def outcome(self) -> str:
+        """What a settled event is called."""
+        return "applied" if self.organization and (self.look or self.signals) else "ignored"
+
+
+NOT_OURS = Errand(None)
+
+Handler = Callable[[WebhookEvent, dict[str, Any], Desk], Errand]
+
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(*types: str) -> Callable[[Handler], Handler]:
+    """Register a handler for event types; the list of types to enable at Stripe is derived from these.
+
+    A handler gets the event and its object as Stripe's JSON, reads and writes nothing but what finding its errand
+    needs, and raises what decides about the event in `dispatch`.
+    """
+
+    def register(handler: Handler) -> Handler:
+        for each in types:
+            if each in HANDLERS:
+                raise ValueError(f"{each} has two handlers")
+            HANDLERS[each] = handler
+        return handler
+
+    return register
