@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from mongoengine.errors import NotUniqueError
 
-from ..documents import JobRun, database_now
+from .. import outbox
+from ..documents import JobRun, database_now, in_transaction
 from ..documents.job_run import OPEN_JOB_STATES
 from ..observability import log
 from ..webhooks.failures import message_of
@@ -67,12 +69,18 @@ def take_up_lost(jobs: frozenset[str]) -> list[JobRun]:
             continue
         as_read = JobRun.objects(id=row.pk, state=row.state, attempt=row.attempt, lease_until=row.lease_until)
         if row.attempt >= ATTEMPTS:
-            if as_read.update_one(set__state="given_up", set__finished_at=now):
-                log.error("job_run_given_up", alert=True, job_name=row.job, slot=row.slot, error=row.error)
+            in_transaction(partial(_give_up, row, as_read, now))
         elif as_read.update_one(set__state="claimed", inc__attempt=1, set__lease_until=now + START_WITHIN):
             row.attempt += 1
             taken.append(row)
     return taken
+
+
+def _give_up(row: JobRun, as_read: Any, now: datetime) -> None:
+    if as_read.update_one(set__state="given_up", set__finished_at=now):
+        facts = {"job": row.job, "slot": row.slot, "error": row.error}
+        outbox.put([outbox.signal("job_given_up", f"job_given_up:{row.job}:{row.slot}", now=now, facts=facts)])
+        log.error("job_run_given_up", alert=True, job_name=row.job, slot=row.slot, error=row.error)
 
 
 def abandon(jobs: frozenset[str]) -> int:

@@ -26,7 +26,11 @@ class Row:
         return slot.replace(tzinfo=UTC)
 
 
-SCHEDULE: tuple[Row, ...] = (Row("sweep", "* * * * *", "billing_service.jobs.sweep.sweep", catch_up=False),)
+SCHEDULE: tuple[Row, ...] = (
+    Row("sweep", "* * * * *", "billing_service.jobs.sweep.sweep", catch_up=False),
+    # Not on the hour, when everybody's jobs ask Stripe.
+    Row("missed_events", "7 * * * *", "billing_service.jobs.missed_events.missed_events"),
+)
 
 
 @dataclass(frozen=True)

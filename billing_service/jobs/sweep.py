@@ -6,14 +6,16 @@ from typing import Any
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.registry import clean_registries
+from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
+from .. import outbox
 from ..observability import log
 from ..operations import settle_lapsed
 from ..runtime import runtime
 from ..subscriptions import follow_up_cancels, lift_expired_overrides, verify_due
-from ..webhooks import ledger
+from ..webhooks import ledger, pauses
 from ..webhooks.failures import message_of
 from . import runs, wakeups
 from .queues import QUEUES, enqueue_run, job
@@ -29,10 +31,10 @@ def sweep() -> dict[str, Any]:
 
 
 def _wake_due() -> int:
-    returned = ledger.return_expired()
-    if ledger.has_due():
+    due = ledger.count_due()
+    if due:
         wakeups.wake()
-    return returned
+    return due
 
 
 def _verify() -> int:
@@ -51,6 +53,17 @@ def _settle_operations() -> int:
 
 def _lift_overrides() -> int:
     return lift_expired_overrides(plans=runtime.plans, now=runtime.clock())
+
+
+def _wake_outbox() -> int:
+    due = outbox.count_due()
+    if due:
+        wakeups.wake_outbox()
+    return due
+
+
+def _warn_of_pauses() -> int:
+    return pauses.warn_of_long_pauses(runtime.clock())
 
 
 def _take_up_runs() -> int:
@@ -73,11 +86,14 @@ def _clean_registries() -> int:
 
 
 PARTS: dict[str, Callable[[], int]] = {
-    "leases_returned": _wake_due,
+    "leases_returned": ledger.return_expired,
+    "events_due": _wake_due,
     "verified": _verify,
     "cancels_settled": _follow_up_cancels,
     "operations_settled": _settle_operations,
     "overrides_lifted": _lift_overrides,
+    "pauses_warned_of": _warn_of_pauses,
+    "signals_due": _wake_outbox,
     "runs_taken_up": _take_up_runs,
     "queues_cleaned": _clean_registries,
 }
@@ -86,6 +102,8 @@ PARTS: dict[str, Callable[[], int]] = {
 def _step(name: str, part: Callable[[], int]) -> int | str:
     try:
         return part()
+    except JobTimeoutException:
+        raise
     except RedisError as error:
         log.warning("sweep_part_failed", part=name, error=type(error).__name__)
         return type(error).__name__
