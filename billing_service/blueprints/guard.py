@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 from ..access import PERMISSIONS, Identity
 from ..errors import Forbidden, InvalidRequest, Unauthorized
 from ..runtime import runtime
-from .wire import parse_org_id
+from .wire import EventId, parse_org_id
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -61,10 +61,17 @@ def _verify() -> None:
         raise Unauthorized("The token cannot be read.") from error
 
 
+_READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "orgId": ("org_id", "organization", parse_org_id),
+    "eventId": ("event_id", "event", EventId().deserialize),
+}
+
+
 def _read_path() -> None:
     arguments = request.view_args or {}
-    if "orgId" in arguments:
-        try:
-            arguments["org_id"] = parse_org_id(arguments.pop("orgId"))
-        except ValidationError as error:
-            raise InvalidRequest("The organization id is malformed.", errors={"orgId": error.messages}) from error
+    for spelled, (name, noun, parse) in _READERS.items():
+        if spelled in arguments:
+            try:
+                arguments[name] = parse(arguments.pop(spelled))
+            except ValidationError as error:
+                raise InvalidRequest(f"The {noun} id is malformed.", errors={spelled: error.messages}) from error

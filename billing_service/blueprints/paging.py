@@ -13,14 +13,16 @@ from ..errors import InvalidRequest
 TOTAL_CAP = 10_000
 
 
-def page(queryset: Any, *, key: str, limit: int, cursor: str | None) -> dict[str, Any]:
-    """One page of `queryset` by the time field `key` and id, both descending."""
+def page(queryset: Any, *, key: str, limit: int, cursor: str | None, number: int = 1) -> dict[str, Any]:
+    """One page of `queryset` by the time field `key` and id, both descending: the `number`th after the cursor."""
     total = queryset.limit(TOTAL_CAP + 1).count(with_limit_and_skip=True)
     wanted = queryset
     if cursor:
         at, last_id = _read(cursor)
-        wanted = queryset.filter(Q(**{f"{key}__lt": at}) | (Q(**{key: at}) & Q(id__lt=last_id)))
-    rows = list(wanted.order_by(f"-{key}", "-id").limit(limit + 1))
+        # The plain bound is for the planner: of an `or` beside other conditions it would read all from the newest on.
+        below = Q(**{f"{key}__lt": at}) | (Q(**{key: at}) & Q(id__lt=last_id))
+        wanted = queryset.filter(Q(**{f"{key}__lte": at}) & below)
+    rows = list(wanted.order_by(f"-{key}", "-id").skip((number - 1) * limit).limit(limit + 1))
     more = len(rows) > limit
     rows = rows[:limit]
     return {

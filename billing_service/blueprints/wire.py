@@ -21,6 +21,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 ORG_ID_PATTERN = "^[0-9a-fA-F]{24}$"
+EVENT_ID_PATTERN = "^evt_[A-Za-z0-9_]{1,250}$"
 
 LONGEST_BODY = 1024 * 1024
 _TOO_LARGE = f"A body has at most {LONGEST_BODY} bytes."
@@ -88,6 +89,14 @@ def parse_org_id(value: Any) -> ObjectId:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{24}", value):
         raise ValidationError("must be 24 hexadecimal characters")
     return ObjectId(value)
+
+
+class EventId(fields.String):
+    """The id of a Stripe event: `evt_…`."""
+
+    def __init__(self, **kwargs: Any):
+        words = "must be evt_ followed by letters, digits or underscores"
+        super().__init__(validate=[validate.Regexp(EVENT_ID_PATTERN, error=words), _one_line], **kwargs)
 
 
 def plain_text(value: str) -> None:
@@ -246,6 +255,7 @@ class NoteBody(Wire):
 __all__ = [
     "ApiBlueprint",
     "DryRunQuery",
+    "EventId",
     "FieldName",
     "Instant",
     "Json",

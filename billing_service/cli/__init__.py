@@ -9,7 +9,15 @@ import click
 
 from ..plans import PlanFileError
 from ..settings import UnsafeConfiguration
-from . import events, processes, repairs, tokens  # noqa: F401  (commands register themselves)
+from . import (  # noqa: F401  (commands register themselves)
+    dead_letters,
+    dispatching,
+    events,
+    processes,
+    repairs,
+    replaying,
+    tokens,
+)
 from .group import cli
 
 

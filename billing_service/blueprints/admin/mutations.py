@@ -7,6 +7,7 @@ from bson import ObjectId
 from flask import g, request
 
 from ...errors import BillingError, InvalidRequest, TooManyRequests
+from ...jobs import wakeups
 from ...observability import log
 from ...operations import Asked, Outcome, Running, perform
 from ...runtime import runtime
@@ -14,21 +15,25 @@ from ...runtime import runtime
 
 def mutate(
     kind: str,
-    org_id: ObjectId,
+    target: ObjectId | str,
     asked_how: dict[str, Any],
     body: dict[str, Any],
     *,
     foretell: Callable[[], Outcome],
     work: Callable[[Running], Outcome],
+    organization: ObjectId | None = None,
 ) -> Any:
-    """Answer what would change, or do it once; `foretell` must not write. `asked_how` is headers and query."""
+    """Answer what would change, or do it once; `foretell` must not write. `asked_how` is headers and query.
+
+    The target is an organization's id, or the id of something else and then, if known, whose it is.
+    """
     if asked_how["dry_run"]:
         return foretell().answer | {"dry_run": True}
     throttle()
     asked = Asked(
         kind=kind,
-        target=str(org_id),
-        organization=org_id,
+        target=str(target),
+        organization=target if isinstance(target, ObjectId) else organization,
         actor=g.identity.actor,
         role=",".join(g.identity.roles),
         route=f"{request.method} {request.url_rule}",
@@ -42,8 +47,12 @@ def mutate(
     except BillingError as refusal:
         g.idempotency_replayed = getattr(refusal, "is_stored", False)
         raise
-    log.info("admin_operation", action=kind, organization=str(org_id), actor=asked.actor, repeated=repeated)
+    whose = asked.organization and str(asked.organization)
+    log.info(
+        "admin_operation", action=kind, target=asked.target, organization=whose, actor=asked.actor, repeated=repeated
+    )
     g.idempotency_replayed = repeated
+    wakeups.wake_outbox()
     return outcome.answer, outcome.status
 
 
