@@ -51,7 +51,8 @@ class Asked:
         return cls(
             kind=record.kind,
             target=record.target,
-            organization=ObjectId(record.target) if ObjectId.is_valid(record.target) else None,
+            # Records of an earlier version name it only as their target.
+            organization=record.organization or (ObjectId(record.target) if ObjectId.is_valid(record.target) else None),
             actor=record.actor,
             role=record.role,
             route=record.route,
@@ -231,6 +232,7 @@ def _begin(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
     record = AdminOperation(
         kind=asked.kind,
         target=asked.target,
+        organization=asked.organization,
         actor=asked.actor,
         route=asked.route,
         idempotency_key=asked.idempotency_key,

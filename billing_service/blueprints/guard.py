@@ -64,6 +64,7 @@ def _verify() -> None:
 _READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "orgId": ("org_id", "organization", parse_org_id),
     "eventId": ("event_id", "event", EventId().deserialize),
+    "jobId": ("job_id", "job", str),
 }
 
 

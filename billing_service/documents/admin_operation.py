@@ -1,6 +1,6 @@
 """One record per admin mutation: the memory behind Idempotency-Key and behind what is still unknown."""
 
-from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, StringField
+from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, ObjectIdField, StringField
 
 from .store import IS_TEXT, IS_TIME
 
@@ -14,6 +14,7 @@ class AdminOperation(Document):
 
     kind = StringField(required=True)
     target = StringField(required=True)
+    organization = ObjectIdField()
     actor = StringField(required=True)
     route = StringField(required=True)
     idempotency_key = StringField()

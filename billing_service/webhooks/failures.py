@@ -21,6 +21,7 @@ OUTAGES: tuple[type[Exception], ...] = (
 )
 
 MESSAGE_LENGTH = 1000
+_ADDRESS = re.compile(r"[^\s@<>\"'(),:;]+@[^\s@<>\"'(),:;]+")
 _VARIABLE = re.compile(
     r"\b[a-z]{2,12}(?:_test|_live)?_[A-Za-z0-9]{6,}\b"  # Stripe's ids
     r"|\b[0-9a-f]{24}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d+"
@@ -39,10 +40,10 @@ def is_outage(error: Exception) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """The error's words, without secrets and of bounded length."""
+    """The error's words, without secrets and e-mail addresses and of bounded length."""
     # A lone surrogate in a message could not be stored.
     text = str(error).encode("utf-8", "replace").decode()
-    return mask(text)[:MESSAGE_LENGTH]
+    return _ADDRESS.sub("[e-mail]", mask(text))[:MESSAGE_LENGTH]
 
 
 def fingerprint_of(error: BaseException) -> str:

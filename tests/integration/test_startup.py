@@ -90,10 +90,29 @@ def test_a_bad_plan_file_is_told_with_its_line(environment, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["dev", "web", "worker", "scheduler", "indexes", "token", "webhook-types", "sync", "link"]
+    "name",
+    [
+        "dev",
+        "web",
+        "worker",
+        "scheduler",
+        "indexes",
+        "token",
+        "webhook-types",
+        "sync",
+        "link",
+        "replay",
+        "dead-letters list",
+        "dead-letters show",
+        "dead-letters close",
+        "events tail",
+        "dispatch pause",
+        "dispatch resume",
+        "dispatch status",
+    ],
 )
 def test_every_command_explains_itself(environment, name):
-    done = run({}, name, "--help")
+    done = run({}, *name.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: billing-service" in done.stdout.replace("python -m billing_service.cli", "billing-service")
 

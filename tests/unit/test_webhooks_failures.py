@@ -60,3 +60,9 @@ def test_secrets_and_length():
 
 def test_a_fingerprint_has_no_ids_and_no_numbers():
     assert fingerprint_of(ValueError("price_1NabcdEF for 12 in 0123456789abcdef01234567")) == "ValueError: # for # in #"
+
+
+def test_addresses_are_not_kept():
+    error = ValueError("No such customer: 'ada.lovelace+1@example.com' (cus_12345678)")
+    assert message_of(error) == "No such customer: '[e-mail]' (cus_12345678)"
+    assert fingerprint_of(error) == "ValueError: No such customer: '[e-mail]' (#)"

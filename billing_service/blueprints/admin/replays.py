@@ -8,7 +8,8 @@ from ...jobs.dispatch import desk
 from ...jobs.replay import enqueue_replay
 from ...operations import Outcome
 from ...runtime import runtime
-from ...webhooks import reading, replay
+from ...webhooks import reading
+from ...webhooks import replay as rules
 from ..guard import requires
 from ..wire import DryRunQuery, EventId, FieldName, Instant, MutationHeaders, NoteBody, OrgId, Wire
 from . import blueprint
@@ -67,7 +68,7 @@ class ReplaySchema(Wire):
 @blueprint.response(202, ReplayAskedSchema)
 @blueprint.alt_response(200, schema=ReplayAskedSchema, description="a dry run: what would change")
 @requires("replay:create")
-def replay_event(headers: dict, query: dict, body: dict) -> Any:
+def replay(headers: dict, query: dict, body: dict) -> Any:
     """Have one event handled again."""
     event_id = body["event_id"]
     how = {"force": body["force"], "desk": desk(), "livemode": runtime.settings.livemode}
@@ -76,8 +77,8 @@ def replay_event(headers: dict, query: dict, body: dict) -> Any:
         event_id,
         headers | query,
         body,
-        foretell=lambda: Outcome({"event_id": event_id} | replay.foresee(event_id, **how).facts()),
-        work=lambda running: replay.request(running, event_id, **how),
+        foretell=lambda: Outcome({"event_id": event_id} | rules.foresee(event_id, **how).facts()),
+        work=lambda running: rules.request(running, event_id, **how),
         organization=reading.organization_of(event_id),
     )
     if query["dry_run"]:
@@ -86,10 +87,10 @@ def replay_event(headers: dict, query: dict, body: dict) -> Any:
     return answer
 
 
-@blueprint.get("/webhook/replay/<job_id>")
+@blueprint.get("/webhook/replay/<jobId>")
 @blueprint.arguments(Wire, location="query")
 @blueprint.response(200, ReplaySchema)
 @requires("deadletter:read")
 def show_replay(query: dict, job_id: str) -> dict[str, Any]:
     """Show how a replay is getting on."""
-    return replay.find_replay(job_id).facts()
+    return rules.find_replay(job_id).facts()

@@ -109,9 +109,16 @@ def _tell_of_deaths(since: datetime) -> None:
 
 
 def seconds_to_next() -> float | None:
-    """How long until the next waiting event is due, by the database's clock; None if none waits."""
-    event = WebhookEvent.objects(state="failed", next_attempt_at__ne=None).order_by("next_attempt_at").first()
-    return None if event is None else max(0.0, (event.next_attempt_at - database_now()).total_seconds())
+    """How long until the next waiting event is due, by the database's clock; None if none waits.
+
+    What is due already, and what is paused, is not waited for: nobody is to be woken for it over and over.
+    """
+    paused, now = pauses.current(), database_now()
+    if paused.everything:
+        return None
+    waiting = WebhookEvent.objects(state="failed", next_attempt_at__gt=now, type__nin=sorted(paused.types))
+    event = waiting.order_by("next_attempt_at").only("next_attempt_at").first()
+    return None if event is None else (event.next_attempt_at - now).total_seconds()
 
 
 def has_due() -> bool:

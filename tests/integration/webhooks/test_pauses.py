@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mongoengine.connection import get_db
 
-from billing_service.documents import AdminAction, DispatchPause, OutboxSignal
+from billing_service.documents import AdminAction, DispatchPause, OutboxSignal, WebhookEvent, database_now
 from billing_service.webhooks import ledger, pauses
 from billing_service.webhooks.pauses import Pause, Pauses
 
@@ -235,3 +235,24 @@ def test_what_is_paused_is_not_taken_up_until_it_is_resumed(app, deliver, event_
     pauses.resume(TYPE, by="ada")
     assert ledger.has_due() is True
     assert [each.event_id for each in ledger.claim(5)] == [held["id"]]
+
+
+def test_what_is_paused_wakes_nobody_again_and_again(app):
+    now = database_now()
+    for number, (kind, seconds) in enumerate([("invoice.paid", -5), ("invoice.paid", 30), ("customer.deleted", 60)]):
+        WebhookEvent(
+            event_id=f"evt_{number}",
+            type=kind,
+            created=now,
+            received_at=now,
+            source="delivery",
+            state="failed",
+            next_attempt_at=now + timedelta(seconds=seconds),
+        ).save()
+    assert 25 < ledger.seconds_to_next() < 30
+    assert ledger.count_due() == 1
+    pauses.pause("invoice.paid", by="ada", note=None, now=now)
+    assert 55 < ledger.seconds_to_next() < 60
+    assert (ledger.count_due(), ledger.has_due()) == (0, False)
+    pauses.pause(None, by="ada", note=None, now=now)
+    assert ledger.seconds_to_next() is None
