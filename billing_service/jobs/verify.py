@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+from ..documents import STORE_ERRORS
+from ..observability import log
 from ..runtime import runtime
-from ..subscriptions import next_verify_at, verify_due
+from ..subscriptions import OF_STRIPE, next_verify_at, verify_due
 from . import wakeups
 from .queues import job
 
@@ -11,8 +13,12 @@ from .queues import job
 @job("webhooks", timeout=60)
 def verify() -> int:
     """Look again at the rows that are due; whoever must look later is woken then."""
-    with runtime.stripe.background():
-        done = verify_due(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+    try:
+        with runtime.stripe.background():
+            done = verify_due(stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
+    except (*OF_STRIPE, *STORE_ERRORS) as error:  # the sweep goes on when it is over
+        log.warning("verify_waits", error=type(error).__name__)
+        return 0
     wake_for_next()
     return done
 

@@ -7,6 +7,7 @@ from .comparison import Live, read_live
 from .convergence import LostRace, commit_all, converge, stored_row
 from .decision import Change
 from .synchronization import (
+    OF_STRIPE,
     change_outcome,
     follow,
     lift_expired_overrides,
@@ -20,6 +21,7 @@ from .synchronization import (
 from .verdict import Comparison, actions, compare
 
 __all__ = [
+    "OF_STRIPE",
     "Change",
     "Comparison",
     "Live",

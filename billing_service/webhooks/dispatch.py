@@ -49,7 +49,7 @@ def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], boo
         ended(event, end)
 
     try:
-        for event, outcome in settle_quickly(events, desk):
+        for event, outcome in _quickly(events, desk):
             note(event, outcome)
         tasks: list[Task] = []
         for event in list(left.values()):
@@ -69,6 +69,17 @@ def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], boo
         # On the way out of a failing store this fails too; then the leases run out.
         with contextlib.suppress(*STORE_ERRORS):
             ledger.release(left.values())
+
+
+def _quickly(events: list[WebhookEvent], desk: Desk) -> list[tuple[WebhookEvent, str]]:
+    """What was settled without a look. One row or event that cannot be read there must not hold up the slice."""
+    try:
+        return settle_quickly(events, desk)
+    except STORE_ERRORS:
+        raise
+    except Exception as error:
+        log.error("slice_not_settled_quickly", events=len(events), exc_info=error)
+        return []
 
 
 def handle(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> str:

@@ -297,3 +297,14 @@ def test_dispatch_wakes_the_verification(known, change, deliver, runtime):
     connection = runtime.redis.client()
     held = {each.decode() for each in connection.zrange("rq:scheduler:scheduled_jobs", 0, -1)}
     assert any(each.startswith("verify-") for each in held), held
+
+
+def test_a_row_that_cannot_be_read_holds_up_no_other(billed, change, deliver, run, row):
+    good, broken = billed(), billed()
+    events = {it: change(it.subscription, "business") for it in (good, broken)}
+    Subscription._get_collection().update_one({"organization": broken.org_id}, {"$set": {"candidates": "nonsense"}})
+    for each in events.values():
+        deliver(each)
+    run()
+    assert (row(events[good]["id"]).state, good.plan) == ("succeeded", "business")
+    assert row(events[broken]["id"]).state == "failed"
