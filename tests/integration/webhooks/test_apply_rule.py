@@ -302,7 +302,7 @@ def test_dispatch_wakes_the_verification(known, change, deliver, runtime):
 def test_a_row_that_cannot_be_read_holds_up_no_other(billed, change, deliver, run, row):
     good, broken = billed(), billed()
     events = {it: change(it.subscription, "business") for it in (good, broken)}
-    Subscription._get_collection().update_one({"organization": broken.org_id}, {"$set": {"candidates": "nonsense"}})
+    Subscription._get_collection().update_one({"organization": broken.org_id}, {"$set": {"override": "nonsense"}})
     for each in events.values():
         deliver(each)
     run()
