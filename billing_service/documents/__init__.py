@@ -40,7 +40,11 @@ DOCUMENTS = (
 )
 
 # Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
-RETIRED_INDEXES = (("outbox", "transition"), ("webhook_events", "state_received"))
+RETIRED_INDEXES = (
+    ("outbox", "transition"),
+    ("webhook_events", "state_received"),
+    ("webhook_events", "expires_at"),
+)
 
 __all__ = [
     "DOCUMENTS",

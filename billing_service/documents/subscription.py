@@ -65,6 +65,8 @@ class Subscription(Document):
     last_reset_at = DateTimeField()
     customer_deleted_at = DateTimeField()
     as_of = DateTimeField()
+    # Stripe's clock when the snapshot had been read for sure; between the two it may have been read at any time.
+    seen_until = DateTimeField()
     verify_at = DateTimeField()
     candidates = EmbeddedDocumentListField(Candidate)
     synced_at = DateTimeField()

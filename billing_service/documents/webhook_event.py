@@ -169,7 +169,13 @@ class WebhookEvent(Document):
                 "name": "source_newest",
                 "partialFilterExpression": {"source": {"$gt": "delivery"}},
             },
-            {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
+            {
+                # Only these: one that is being replayed, or died of it, keeps the time of its first end.
+                "fields": ["expires_at"],
+                "name": "expires",
+                "expireAfterSeconds": 0,
+                "partialFilterExpression": {"state": {"$in": ["succeeded", "closed"]}},
+            },
         ],
     }
 

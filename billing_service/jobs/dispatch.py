@@ -25,7 +25,7 @@ def dispatch() -> dict[str, int]:
         ends = _handle_until(deadline)
         if (ends["applied"] or ends["dead"]) and outbox.count_due():
             wakeups.wake_outbox()
-        _wake_for_the_rest(deadline)
+        wake_for_the_rest(deadline)
     except STORE_ERRORS as error:
         log.error("dispatch_without_store", error=type(error).__name__)
         wakeups.wake_in(STORE_PAUSE_SECONDS)
@@ -50,9 +50,10 @@ def _handle_until(deadline: float) -> Counter:
         )
 
 
-def _wake_for_the_rest(deadline: float) -> None:
+def wake_for_the_rest(deadline: float | None = None) -> None:
+    """Wake whoever goes on: now, behind the others if the time slice is over, or when the next event is due."""
     if ledger.has_due():
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             wakeups.wake_behind_others()
         else:
             wakeups.wake()

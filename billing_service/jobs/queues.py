@@ -1,13 +1,17 @@
 """The queues, the decorator that makes a function a job, and putting one on its queue."""
 
 import functools
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import structlog
 from rq import Queue, get_current_job
+from rq.timeouts import JobTimeoutException
 
 from ..observability import JOB_SECONDS, JOBS, log
 from ..runtime import runtime
@@ -32,7 +36,10 @@ def job(queue: str, timeout: int) -> Callable[[Job], Job]:
     def decorate(function: Job) -> Job:
         @functools.wraps(function)
         def carried_out(*args: Any, slot: str | None = None, attempt: int = 1, **kwargs: Any) -> Any:
-            work = functools.partial(function, *args, **kwargs)
+            def work() -> Any:
+                with _cut_off_by_timeout():
+                    return function(*args, **kwargs)
+
             with _told(function.__name__):
                 if slot is None:
                     return work()
@@ -64,6 +71,33 @@ def enqueue_run(function: Job, slot: str, attempt: int) -> str:
     """Put a claimed slot of a periodic job on its queue. Raises RedisError."""
     job_id = f"{function.__name__}-{slot}-{attempt}"
     return enqueue(function, job_id=job_id, slot=slot, attempt=attempt)
+
+
+class _OutOfTime(BaseException):
+    """RQ's timeout on its way through code that catches every Exception and charges somebody for it."""
+
+
+@contextmanager
+def _cut_off_by_timeout() -> Iterator[None]:
+    """Let RQ's timeout end the job at hand, whatever that handles: its alarm rings only once."""
+    rings = signal.getsignal(signal.SIGALRM)
+    if not callable(rings) or threading.current_thread() is not threading.main_thread():
+        yield  # no worker's: nothing will ring
+        return
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        try:
+            rings(signum, frame)
+        except JobTimeoutException as timeout:
+            raise _OutOfTime from timeout
+
+    signal.signal(signal.SIGALRM, ring)
+    try:
+        yield
+    except _OutOfTime as out:
+        raise JobTimeoutException(str(out.__cause__)) from out
+    finally:
+        signal.signal(signal.SIGALRM, rings)
 
 
 @contextmanager

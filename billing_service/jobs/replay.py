@@ -8,7 +8,7 @@ from ..documents import STORE_ERRORS
 from ..observability import log
 from ..webhooks import handle, ledger
 from . import wakeups
-from .dispatch import desk
+from .dispatch import desk, wake_for_the_rest
 from .queues import enqueue, job
 
 
@@ -20,6 +20,7 @@ def replay(event_id: str) -> dict[str, Any]:
         if event is None:
             return {"end": None}
         end = handle(event, desk(), ledger.trial_of(event))
+        wake_for_the_rest()
     except STORE_ERRORS as error:  # it is due all the same: dispatch makes the attempt
         log.error("replay_without_store", event_id=event_id, error=type(error).__name__)
         return {"end": None}

@@ -6,7 +6,6 @@ from typing import Any
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.registry import clean_registries
-from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
@@ -102,8 +101,6 @@ PARTS: dict[str, Callable[[], int]] = {
 def _step(name: str, part: Callable[[], int]) -> int | str:
     try:
         return part()
-    except JobTimeoutException:
-        raise
     except RedisError as error:
         log.warning("sweep_part_failed", part=name, error=type(error).__name__)
         return type(error).__name__

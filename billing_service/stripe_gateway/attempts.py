@@ -47,11 +47,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Stripe's JSON object, and the time of Stripe's clock that it is certainly not older than."""
+    """Stripe's JSON object, the time of Stripe's clock that it is certainly not older than, and that of the answer."""
 
     body: dict[str, Any]
     as_of: datetime
     request_id: str | None
+    date: datetime
 
 
 class Attempts:
@@ -169,11 +170,11 @@ def _read(response: Any, call: Call, elapsed: Callable[[], float]) -> Answer:
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise malformed("it has no readable Date", writes=call.writes, request_id=request_id) from error
     if response.headers.get("Idempotent-Replayed") == "true":
-        return Answer(response.data, REPLAYED_AS_OF, request_id)
+        return Answer(response.data, REPLAYED_AS_OF, request_id, date)
     # Stripe read the object and wrote the Date both between our sending and our reading, so the object is at
     # most the duration older than the Date. The Date has whole seconds, cut off: earlier still, which is the
     # safe side (an older as_of makes later events count, never dropped).
-    return Answer(response.data, date - timedelta(seconds=elapsed()), request_id)
+    return Answer(response.data, date - timedelta(seconds=elapsed()), request_id, date)
 
 
 def _report(call: Call, refusal: errors.BillingError, number: int, seconds: float, last: bool) -> None:

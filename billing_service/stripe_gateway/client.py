@@ -191,7 +191,7 @@ class StripeGateway:
         answer = self._get("events", "/v1/events", {name: value for name, value in params.items() if value})
         listed = self._listed(answer, dict, "event")
         page = {"data": list(listed.value), "has_more": bool(answer.body.get("has_more"))}
-        return Read(page, answer.as_of, answer.request_id)
+        return Read(page, answer.as_of, answer.request_id, answer.date)
 
     def webhook_endpoints(self) -> Read[tuple[dict[str, Any], ...]]:
         """The account's webhook endpoints as Stripe's JSON, at most 100 (Stripe allows 16)."""
@@ -247,7 +247,7 @@ class StripeGateway:
         return Attempts(client, circuit, budget, patience=patience, monotonic=self._monotonic, sleep=self._sleep)
 
     def _value(self, answer: Answer, read: Callable[[dict], Value], kind: str, *, writes: bool = False) -> Read[Value]:
-        return Read(_shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id)
+        return Read(_shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id, answer.date)
 
     def _all(
         self, operation: str, path: str, params: dict[str, Any], read: Callable[[dict], Value], kind: str
@@ -261,7 +261,7 @@ class StripeGateway:
             page = self._listed(answer, read, kind).value
             found += page
             if not answer.body.get("has_more"):
-                return Read(tuple(found), first.as_of, first.request_id)
+                return Read(tuple(found), first.as_of, first.request_id, answer.date)
             if not page:
                 raise malformed("an empty page says that more follow", writes=False, request_id=answer.request_id)
             params = params | {"starting_after": answer.body["data"][-1]["id"]}
@@ -273,7 +273,7 @@ class StripeGateway:
         if not isinstance(data, list):
             raise malformed(f"it is no list of {kind}s", writes=False, request_id=answer.request_id)
         values = tuple(_shaped(each, read, kind, answer, False) for each in data)
-        return Read(values, answer.as_of, answer.request_id)
+        return Read(values, answer.as_of, answer.request_id, answer.date)
 
 
 def _path(collection: str, object_id: str) -> str:

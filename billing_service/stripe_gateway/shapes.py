@@ -12,11 +12,14 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Read(Generic[Value]):
-    """What Stripe answered; `as_of` is Stripe's clock when it was certainly not older: Date minus duration."""
+    """What Stripe answered. By Stripe's clock the object was read between `as_of` (Date minus duration) and
+    `seen_until` (Date, cut off to the second).
+    """
 
     value: Value
     as_of: datetime
     request_id: str | None = None
+    seen_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class LiveCharge:
     failure_message: str | None
     payment_intent: str | None
     customer: str | None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ def charge(raw: dict[str, Any]) -> LiveCharge:
         failure_message=raw.get("failure_message"),
         payment_intent=id_of(raw.get("payment_intent")),
         customer=id_of(raw.get("customer")),
+        metadata=dict(raw.get("metadata") or {}),
     )
 
 

@@ -6,6 +6,7 @@ from .cancellation import cancel, foretell, outcome_of
 from .comparison import Live, read_live
 from .convergence import LostRace, commit_all, converge, stored_row
 from .decision import Change
+from .observation import MARKER, named_organization
 from .synchronization import (
     OF_STRIPE,
     change_outcome,
@@ -21,6 +22,7 @@ from .synchronization import (
 from .verdict import Comparison, actions, compare
 
 __all__ = [
+    "MARKER",
     "OF_STRIPE",
     "Change",
     "Comparison",
@@ -38,6 +40,7 @@ __all__ = [
     "foretell",
     "lift_expired_overrides",
     "link",
+    "named_organization",
     "next_verify_at",
     "outcome_of",
     "read_live",

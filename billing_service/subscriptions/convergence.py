@@ -5,7 +5,7 @@ was read before Stripe was asked; leases elsewhere only save work.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,12 +25,8 @@ from .observation import Observation
 
 TRIES = 8
 DUPLICATE_KEY = 11000
-SETTLED_BY_A_LOOK = (
-    "several_live_subscriptions",
-    "plan_unresolved",
-    "plan_ambiguous",
-    "organization_conflict",
-)
+# About the chosen subscription's price: any look at it tells.
+ABOUT_THE_PRICE = ("plan_unresolved", "plan_ambiguous")
 
 Look = Callable[[Subscription], Observation | None]
 Also = Callable[[Change], None]
@@ -67,7 +63,7 @@ def converge(
                 plans=plans,
                 now=now,
                 source=source,
-                newest_created=newest_event_of(seen.chosen.id) if seen and seen.chosen else None,
+                newest_created=newest_event_of(seen.ids) if seen else None,
                 strict_plan=strict_plan,
             )
             refuse_shared(change)
@@ -86,9 +82,10 @@ def converge(
     )
 
 
-def newest_event_of(subscription_id: str) -> datetime | None:
-    """When the newest event of a subscription that we know of was created, by Stripe's clock."""
-    newest = WebhookEvent.objects(stripe_subscription_id=subscription_id).only("created").order_by("-created").first()
+def newest_event_of(subscription_ids: Collection[str]) -> datetime | None:
+    """When the newest event of the subscriptions that we know of was created, by Stripe's clock."""
+    known = WebhookEvent.objects(stripe_subscription_id__in=sorted(subscription_ids))
+    newest = known.only("created").order_by("-created").first()
     return newest.created if newest else None
 
 
@@ -149,7 +146,9 @@ def commit_all(changes: Sequence[Change], *, now: datetime, also: Callable[[], N
         for change in changes:
             for noticed in change.noticed:
                 _note(change, noticed, now)
-            _settle_findings(change, now)
+            if change.complete:
+                _settle_findings(change, now)
+        _settle_prices(changes, now)
         if also:
             also()
 
@@ -232,10 +231,30 @@ def _note(change: Change, noticed: Noticed, now: datetime) -> None:
 
 def _settle_findings(change: Change, now: datetime) -> None:
     """What a complete look no longer shows is resolved by it."""
-    if not change.complete:
-        return
-    resolved = {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": change.updated["synced_from"]}
-    ours = Finding.objects(organization=change.organization, state__in=OPEN_STATES)
-    still = [_fingerprint(change, noticed) for noticed in change.noticed]
-    ours.filter(kind__in=SETTLED_BY_A_LOOK, fingerprint__nin=still).update(**resolved)
-    ours.filter(kind="cancel_unverified", stripe_subscription_ids__in=list(change.ended)).update(**resolved)
+    ours = _open_findings([change])
+    ours.filter(kind="several_live_subscriptions").update(**_resolved(change.updated["synced_from"], now))
+    ours.filter(kind="cancel_unverified", stripe_subscription_ids__in=list(change.ended)).update(
+        **_resolved(change.updated["synced_from"], now)
+    )
+    # A conflict about a subscription that this look did not show goes on.
+    shown = {"stripe_subscription_ids": {"$not": {"$elemMatch": {"$nin": sorted(change.shown)}}}}
+    ours.filter(kind="organization_conflict", __raw__=shown).update(**_resolved(change.updated["synced_from"], now))
+
+
+def _settle_prices(changes: Sequence[Change], now: datetime) -> None:
+    """A subscription whose price is read again has no finding about it; one round trip for all."""
+    told = [change for change in changes if change.priced]
+    if told:
+        source = told[0].updated["synced_from"]
+        _open_findings(told).filter(kind__in=ABOUT_THE_PRICE).update(**_resolved(source, now))
+
+
+def _open_findings(changes: Sequence[Change]) -> Any:
+    """The findings of these organizations that are open and were not noticed again."""
+    still = [_fingerprint(change, noticed) for change in changes for noticed in change.noticed]
+    organizations = [change.organization for change in changes]
+    return Finding.objects(organization__in=organizations, state__in=OPEN_STATES, fingerprint__nin=still)
+
+
+def _resolved(source: str, now: datetime) -> dict[str, Any]:
+    return {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": source}

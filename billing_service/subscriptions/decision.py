@@ -18,7 +18,7 @@ from .statuses import ENDED, LIVE, PAID_UP, effective_plan, holds
 DOUBT = timedelta(seconds=10)
 
 # Written with every look; alone they are not a change that anybody is told of.
-BOOKKEEPING = frozenset({"as_of", "synced_at", "synced_from", "verify_at", "version"})
+BOOKKEEPING = frozenset({"as_of", "seen_until", "synced_at", "synced_from", "verify_at", "version"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Change:
     noticed: tuple[Noticed, ...] = ()
     complete: bool = False
     ended: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
+    priced: bool = False
 
     @property
     def changed(self) -> list[str]:
@@ -83,7 +85,7 @@ def decide(
         resolution = _resolve(seen.chosen, plans, strict_plan)
         values |= _snapshot(row, seen, resolution, newest_created)
         values["candidates"] = _candidates(row, seen)
-        values["customer_deleted_at"] = (row.customer_deleted_at or now) if seen.customer_deleted else None
+        values["customer_deleted_at"] = _customer_deleted_at(row, seen, now)
         if resolution and resolution.plan:
             values["stripe_plan"] = resolution.plan
         elif seen.chosen is not None and seen.chosen.status in LIVE:
@@ -103,6 +105,12 @@ def decide(
         resolution if unresolved else None,
         bool(resolution and resolution.ambiguous),
     )
+
+
+def _customer_deleted_at(row: Subscription, seen: Observation, now: datetime) -> datetime | None:
+    """Since when the row's customer is known to be deleted; a look that did not ask keeps what was known of it."""
+    known = row.customer_deleted_at if seen.chosen is None or seen.chosen.customer == row.stripe_customer_id else None
+    return {True: known or now, False: None, None: known}[seen.customer_deleted]
 
 
 def _kept_plan(row: Subscription) -> str | None:
@@ -133,6 +141,8 @@ def _change(
         noticed=_noticed(seen, unresolved, ambiguous),
         complete=bool(seen and seen.complete),
         ended=_ended(row, seen),
+        shown=frozenset(each.id for each in seen.found) if seen else frozenset(),
+        priced=bool(seen and seen.chosen),
     )
 
 
@@ -159,6 +169,7 @@ def _snapshot(
     values |= _payment_state(row, seen, same)
     later = row.as_of if same and row.as_of and seen.as_of and row.as_of > seen.as_of else seen.as_of
     values["as_of"] = later
+    values["seen_until"] = max((each for each in (same and row.seen_until, seen.seen_until) if each), default=None)
     lagging = newest_created is not None and seen.as_of is not None and seen.as_of < newest_created + DOUBT
     values["verify_at"] = newest_created + 2 * DOUBT if newest_created and lagging else None
     return values
@@ -200,7 +211,7 @@ def _candidates(row: Subscription, seen: Observation) -> list[Candidate]:
     return [
         Candidate(stripe_subscription_id=each.id, stripe_customer_id=each.customer)
         for each in sorted(seen.others, key=lambda each: each.id)
-    ]
+    ] + [Candidate(stripe_subscription_id=each) for each in sorted(seen.unseen)]
 
 
 def _resolve(chosen: LiveSubscription | None, plans: Plans, strict: bool) -> Resolution | None:

@@ -3,9 +3,12 @@
 Nothing is decided and nothing is written here.
 """
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from bson import ObjectId
 
 from ..documents import Subscription
 from ..errors import MissingUnproven, StripeMissing
@@ -14,19 +17,25 @@ from ..stripe_gateway.shapes import LiveSubscription, Read
 from .selection import choose, live_ones
 from .statuses import ENDED, PAID_UP
 
+MARKER = "organizationId"
+_ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
+
 
 @dataclass(frozen=True)
 class Observation:
     """What Stripe showed. `gone`: the row's subscription does not exist there any more, and that is proven.
 
-    `complete`: all of the organization's subscriptions were looked at, not its own alone.
+    `complete`: all of the organization's subscriptions were looked at, not its own alone. `unseen` were asked for by
+    name and not shown: Stripe's reads lag. `customer_deleted` is None while nobody has asked.
     """
 
     chosen: LiveSubscription | None
     as_of: datetime | None
+    seen_until: datetime | None = None
     found: tuple[LiveSubscription, ...] = ()
     gone: bool = False
-    customer_deleted: bool = False
+    unseen: tuple[str, ...] = ()
+    customer_deleted: bool | None = None
     past_due_evidence: datetime | None = None
     conflicting: tuple[LiveSubscription, ...] = ()
     complete: bool = True
@@ -35,6 +44,11 @@ class Observation:
     def live(self) -> tuple[LiveSubscription, ...]:
         """All that are billed, oldest first."""
         return live_ones(self.found)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All subscriptions that were shown or asked for."""
+        return frozenset({each.id for each in self.found} | set(self.unseen))
 
     @property
     def others(self) -> tuple[LiveSubscription, ...]:
@@ -50,7 +64,7 @@ class Look:
     found: dict[str, Read[LiveSubscription]] = field(default_factory=dict)
     retrieved: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
-    customers: dict[str, str] = field(default_factory=dict)  # id -> listed | deleted | missing
+    customers: dict[str, str] = field(default_factory=dict)  # id -> listed | kept | deleted | missing
 
     def know(self, known: Iterable[Read[LiveSubscription]]) -> None:
         """Take in what was retrieved a moment ago."""
@@ -67,11 +81,11 @@ class Look:
             return
         self.customers[customer_id] = "listed"
         for each in read.value:
-            self.found.setdefault(each.id, Read(each, read.as_of, read.request_id))
+            self.found.setdefault(each.id, Read(each, read.as_of, read.request_id, read.seen_until))
 
     def _fate_of(self, customer_id: str) -> str:
         try:
-            return "deleted" if self.stripe.customer(customer_id).value.deleted else "listed"
+            return "deleted" if self.stripe.customer(customer_id).value.deleted else "kept"
         except StripeMissing:
             return "missing"
 
@@ -107,7 +121,11 @@ class Look:
         fate = self.customers.get(customer_id)
         if fate is None:
             fate = self.customers[customer_id] = self._fate_of(customer_id)
-        return fate in ("listed", "deleted")
+        return fate in ("listed", "kept", "deleted")
+
+    def is_deleted(self, customer_id: str | None) -> bool | None:
+        """Whether a customer is deleted; None if that was not found out: the list of a deleted one answers too."""
+        return {"deleted": True, "kept": False}.get(self.customers.get(customer_id or "", ""))
 
 
 def observe(
@@ -144,10 +162,17 @@ def observe(
             look.retrieve(subscription_id)
     if row.stripe_customer_id in deleted:
         look.ask_fate(row.stripe_customer_id)
-    return _seen(row, look, complete=True, failed_at=failed_at)
+    return _seen(row, look, complete=True, named=named, failed_at=failed_at)
 
 
-def _seen(row: Subscription, look: Look, *, complete: bool, failed_at: datetime | None = None) -> Observation:
+def _seen(
+    row: Subscription,
+    look: Look,
+    *,
+    complete: bool,
+    named: Iterable[str] = (),
+    failed_at: datetime | None = None,
+) -> Observation:
     own = row.stripe_subscription_id
     gone = bool(own) and own in look.missing
     if gone and not look.proves_gone(row.stripe_customer_id):
@@ -161,9 +186,11 @@ def _seen(row: Subscription, look: Look, *, complete: bool, failed_at: datetime 
     return Observation(
         chosen=chosen,
         as_of=look.found[chosen.id].as_of if chosen else None,
+        seen_until=look.found[chosen.id].seen_until if chosen else None,
         found=found,
         gone=gone or (bool(own) and own in look.missing),
-        customer_deleted=look.customers.get(row.stripe_customer_id or "") == "deleted",
+        unseen=tuple(each for each in _distinct(*named) if each in look.missing and each != own),
+        customer_deleted=look.is_deleted(chosen.customer if chosen else row.stripe_customer_id),
         past_due_evidence=_past_due_evidence(look.stripe, row, chosen, failed_at),
         conflicting=tuple(read.value for key, read in look.found.items() if key not in mine),
         complete=complete,
@@ -172,7 +199,13 @@ def _seen(row: Subscription, look: Look, *, complete: bool, failed_at: datetime 
 
 def belongs(found: LiveSubscription, row: Subscription) -> bool:
     """Whether the subscription's own metadata does not name another organization."""
-    return found.metadata.get("organizationId", str(row.organization)) == str(row.organization)
+    return named_organization(found.metadata) in (None, row.organization)
+
+
+def named_organization(metadata: Mapping[str, str]) -> ObjectId | None:
+    """The organization that an object's metadata name; None also for what is no organization's id."""
+    text = metadata.get(MARKER)
+    return ObjectId(text) if text and _ORGANIZATION_ID.fullmatch(text) else None
 
 
 def _past_due_evidence(
@@ -184,7 +217,10 @@ def _past_due_evidence(
     if same and row.past_due_since and row.status not in PAID_UP:
         return row.past_due_since  # it was not paid up in between: the same spell
     opened = stripe.open_invoices_of(chosen.id).value
-    evidence = opened or ((failed_at,) if failed_at else ())
+    started = chosen.current_period_start
+    # The event of an earlier period, replayed, is of an earlier spell.
+    told = (failed_at,) if failed_at and (started is None or failed_at >= started) else ()
+    evidence = opened or told
     if same and row.status in PAID_UP and row.as_of:
         # An older invoice that is still open is of an earlier spell: the subscription was paid up since.
         paid_up_at = row.as_of

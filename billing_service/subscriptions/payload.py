@@ -13,7 +13,7 @@ from .observation import Observation, belongs
 from .statuses import ENDED, PAID_UP
 
 FRESH = timedelta(seconds=60)
-# The row's `as_of` may lie within the second that an event was created in, before it or after it.
+# `created` and `seen_until` are cut off to the second: in the same one either may have been first.
 SECOND = timedelta(seconds=1)
 
 
@@ -35,8 +35,8 @@ def is_certain(row: Subscription, sent: LiveSubscription, created: datetime) -> 
     return (
         row.stripe_subscription_id == sent.id
         and row.stripe_customer_id == sent.customer
-        and row.as_of is not None
-        and created - row.as_of >= SECOND
+        and row.seen_until is not None
+        and created - row.seen_until >= SECOND
         and row.status not in ENDED
         and row.customer_deleted_at is None
         and not row.candidates
@@ -49,6 +49,6 @@ def decide_from_payload(
     row: Subscription, sent: LiveSubscription, created: datetime, *, plans: Plans, now: datetime
 ) -> Change | None:
     """The row's next state from an event's payload; None when it brings to light what wants a look at Stripe."""
-    seen = Observation(chosen=sent, as_of=created, found=(sent,), complete=False)
+    seen = Observation(chosen=sent, as_of=created, seen_until=created, found=(sent,), complete=False)
     change = decide(row, seen, plans=plans, now=now, source="webhook")
     return None if change.noticed else change

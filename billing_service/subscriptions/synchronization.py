@@ -196,8 +196,11 @@ def follow(
             deleted=deleted_customers,
             failed_at=failed_at,
         )
-        ended = bool(deleted_customers) and observed.customer_deleted
-        if not observed.live and (observed.gone or observed.chosen is None) and not ended:
+        nothing = observed.gone or observed.chosen is None
+        if nothing and deleted_customers and observed.customer_deleted:
+            nothing = False
+        # One that is named and not shown may be the one that the organization pays for: its read lags.
+        if not observed.live and (nothing or observed.unseen):
             raise StripeMissing(
                 f"Stripe shows no subscription of organization {org_id} ({', '.join(named) or 'none named'}). "
                 "Nothing was written. Look with GET /customer and repair with sync."

@@ -51,20 +51,12 @@ def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], boo
     try:
         for event, outcome in _quickly(events, desk):
             note(event, outcome)
-        tasks: list[Task] = []
-        for event in list(left.values()):
-            if stop():
-                return
-            task = make_task(event, desk, ledger.trial_of(event))
-            if isinstance(task, Task):
-                tasks.append(task)
-            else:
-                note(event, task)
-        for group in _by_organization(tasks):
-            if stop():
-                return
-            for event, end in run_errands(group, desk):
+        # At least one comes to an end, however late it is: else the same slice would be begun for ever.
+        while left:
+            for event, end in _look_once(_together(left), desk, stop):
                 note(event, end)
+            if stop():
+                return
     finally:
         # On the way out of a failing store this fails too; then the leases run out.
         with contextlib.suppress(*STORE_ERRORS):
@@ -91,13 +83,32 @@ def handle(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> str:
     return end
 
 
-def _by_organization(tasks: list[Task]) -> Iterator[list[Task]]:
-    """What asks for a look at the same organization together, everything else alone, in the order of arrival."""
+def _together(left: dict[str, WebhookEvent]) -> list[WebhookEvent]:
+    """The next event, and those that wait with it for the same subscription or customer."""
+    first = next(iter(left.values()))
+    return [each for each in left.values() if each is first or _related(each, first)]
+
+
+def _related(one: WebhookEvent, other: WebhookEvent) -> bool:
+    ids = ((each.stripe_subscription_id, each.stripe_customer_id) for each in (one, other))
+    return any(mine and mine == theirs for mine, theirs in zip(*ids, strict=True))
+
+
+def _look_once(events: list[WebhookEvent], desk: Desk, stop: Callable[[], bool]) -> list[tuple[WebhookEvent, str]]:
+    """Find out what the events ask for, until `stop()`, and carry it out: one look for each organization."""
+    ends: list[tuple[WebhookEvent, str]] = []
     groups: dict[object, list[Task]] = {}
-    for task in tasks:
-        key = task.errand.organization if task.errand.look else task.event.event_id
-        groups.setdefault(key, []).append(task)
-    yield from groups.values()
+    for event in events:
+        task = make_task(event, desk, ledger.trial_of(event))
+        if isinstance(task, str):
+            ends.append((event, task))
+        else:
+            groups.setdefault(task.errand.organization if task.errand.look else event.event_id, []).append(task)
+        if stop():
+            break
+    for tasks in groups.values():
+        ends += run_errands(tasks, desk)
+    return ends
 
 
 @contextlib.contextmanager

@@ -51,14 +51,15 @@ def make_task(event: WebhookEvent, desk: Desk, trial: ledger.Trial) -> Task | st
 def run_errands(tasks: Sequence[Task], desk: Desk) -> list[tuple[WebhookEvent, str]]:
     """Carry out the tasks of one organization: one look, one transaction; returns each event's end.
 
-    If that fails each is carried out alone, so that only the failing one is charged. An outage is not asked
-    about again: it is everybody's.
+    If that fails each is carried out alone, so that only the failing one is charged. What is everybody's is not
+    asked about again: an outage, and a failure of errands that all name the same.
     """
     try:
         _carry_out(tasks, desk)
         return [(task.event, task.errand.outcome) for task in tasks]
     except Exception as error:
-        if len(tasks) > 1 and not is_outage(error):
+        alike = len({task.errand for task in tasks}) == 1
+        if len(tasks) > 1 and not alike and not is_outage(error):
             return list(chain.from_iterable(run_errands([task], desk) for task in tasks))
         return [(task.event, refuse(task.event, error, desk, task.trial)) for task in tasks]
 
@@ -166,6 +167,8 @@ def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial:
     # It may have become known between our look and this write, when there was nothing to wake yet.
     if error.organization and exists(error.organization):
         wake_organization(error.organization)
+    elif known_owner(event.stripe_subscription_id, event.stripe_customer_id):
+        wake_attached(customer_id=event.stripe_customer_id, subscription_id=event.stripe_subscription_id)
     return end
 
 

@@ -4,7 +4,7 @@ Until there is that ledger, every event that would move it is parked by name: de
 replayed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NoReturn
 
 from ..stripe_gateway import LiveCheckoutSession, StripeGateway
@@ -19,21 +19,20 @@ class ExtrasParked(Exception):
     reason = "extras_unsupported"
 
 
-def is_extras(session: LiveCheckoutSession) -> bool:
-    """Whether the session sold prepaid extras."""
-    return session.metadata.get("kind") == EXTRAS
+def is_extras(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a session, a payment or a charge say that it is about prepaid extras."""
+    return metadata.get("kind") == EXTRAS
 
 
-def sold_extras(payment_intent: str | None, stripe: StripeGateway) -> LiveCheckoutSession | None:
-    """The paid session of extras behind a payment intent, None if it was for something else."""
-    if payment_intent is None:
-        return None
-    return first_paid(stripe.checkout_sessions_of(payment_intent).value)
+def sold_extras(
+    payment_intent: str | None, metadata: Mapping[str, str], stripe: StripeGateway
+) -> LiveCheckoutSession | bool | None:
+    """What tells that a charge paid for extras: the session, or True if only the charge's metadata say so.
 
-
-def first_paid(sessions: Iterable[LiveCheckoutSession]) -> LiveCheckoutSession | None:
-    """The first session of extras that is paid for."""
-    return next((each for each in sessions if is_extras(each) and each.payment_status in PAID), None)
+    Falsy if nothing does. Whether the session is shown as paid does not matter: the charge is.
+    """
+    sessions = stripe.checkout_sessions_of(payment_intent).value if payment_intent else ()
+    return next((each for each in sessions if is_extras(each.metadata)), None) or is_extras(metadata)
 
 
 def park_extras(what: str, would_be: str) -> NoReturn:

@@ -1,7 +1,6 @@
 """Whose event it is: the organization that its objects belong to, or why none can be named."""
 
 import contextlib
-import re
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -16,10 +15,8 @@ from ..errors import StripeMissing
 from ..observability import log
 from ..plans import Plans
 from ..stripe_gateway import LiveSubscription, StripeGateway
+from ..subscriptions import MARKER, named_organization
 from . import ledger
-
-MARKER = "organizationId"
-_ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
 class OwnerUnknown(Exception):
@@ -81,15 +78,14 @@ def owner_of_named(
 ) -> ObjectId | None:
     """The organization of an object that names a subscription or a customer; None: not ours.
 
-    `says` is the object's own id and metadata. Raises OwnerUnknown, OwnerDisputed and what the gateway raises.
+    `says` is the object's own id and metadata. Raises OwnerUnknown, OwnerDisputed and what the gateway raises, also
+    StripeMissing: whose a subscription is that a lagging read does not show, nobody can say.
     """
     own = _marker(*says) if says else ()
     claim = Claim(subscription_id, customer_id, own)
     if _holder(claim) is None and subscription_id:
-        live = live_subscription(subscription_id, stripe)
-        if live:
-            claim = claim_of(live, plans)
-            claim = replace(claim, markers=(*own, *claim.markers))
+        claim = claim_of(stripe.subscription(subscription_id).value, plans)
+        claim = replace(claim, markers=(*own, *claim.markers))
     return judge(claim, stripe)
 
 
@@ -103,7 +99,7 @@ def judge(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
     if others:
         raise OwnerDisputed("customer_shared", f"{claim.customer} is attached to {others[0]} too.", owner)
     for source, text in claim.markers:
-        named = _parse(text)
+        named = named_organization({MARKER: text})
         if named and named != owner:
             reason, held = (
                 ("organization_conflict", claim.subscription) if stored else ("customer_shared", claim.customer)
@@ -140,7 +136,7 @@ def _named_owner(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
         raise OwnerUnknown(f"{what} has a price of the plan file, and names no organization.")
     named = {}
     for source, text in markers:
-        parsed = _parse(text)
+        parsed = named_organization({MARKER: text})
         if parsed is None:
             raise OwnerUnknown(f"The metadata of {source} names {text!r}, which is no organization id.")
         named[parsed] = source
@@ -190,10 +186,10 @@ def wake_organization(org_id: ObjectId) -> int:
     return woken
 
 
-def wake_attached(*, customer_id: str, subscription_id: str) -> int:
+def wake_attached(*, customer_id: str | None, subscription_id: str | None) -> int:
     """Make events due that waited for somebody to say whose customer this is; returns how many."""
-    whose = {"stripe_customer_id": customer_id}, {"stripe_subscription_id": subscription_id}
-    return sum(ledger.wake_unknown(**each) for each in whose)
+    whose = {"stripe_customer_id": customer_id, "stripe_subscription_id": subscription_id}
+    return sum(ledger.wake_unknown(**{name: value}) for name, value in whose.items() if value)
 
 
 def note_dispute(dispute: OwnerDisputed, *, customer: str | None, subscription: str | None) -> None:
@@ -239,7 +235,3 @@ def _customer_marker(customer_id: str, stripe: StripeGateway) -> tuple[tuple[str
 
 def _marker(source: str, metadata: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return ((source, metadata[MARKER]),) if metadata.get(MARKER) else ()
-
-
-def _parse(text: str | None) -> ObjectId | None:
-    return ObjectId(text) if text and _ORGANIZATION_ID.fullmatch(text) else None

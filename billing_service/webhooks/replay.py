@@ -28,6 +28,7 @@ from ..subscriptions import Change
 from . import ledger
 from .errands import Task, find_errand, look
 from .extras import ExtrasParked
+from .failures import is_outage, message_of
 from .handlers import HANDLERS, Desk
 from .intake import WRONG_ACCOUNT, WRONG_MODE, receive
 from .ownership import OwnerDisputed, OwnerUnknown
@@ -200,6 +201,10 @@ def foresee(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> Foreca
         return Forecast("dead", error.organization, ledger.UNKNOWN_OWNER, str(error))
     except (CustomerShared, StripeMissing) as error:
         return Forecast("dead", event.organization, error.code, error.detail)
+    except Exception as error:
+        if is_outage(error):
+            raise
+        return Forecast("dead", event.organization, "handler_failed", f"{type(error).__name__}: {message_of(error)}")
     names = [signal.name for signal in errand.signals] + [signal.name for signal in (change.signals if change else ())]
     return Forecast(errand.outcome, errand.organization, change=change, signals=tuple(names))
 

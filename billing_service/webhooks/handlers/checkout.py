@@ -17,7 +17,7 @@ from .registry import NOT_OURS, Desk, Errand, handles
 def follow_checkout(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Attach the subscription that was bought; extras that are paid for are credited."""
     session = checkout_session(subject)
-    if session.mode == "payment" and is_extras(session) and session.payment_status in PAID:
+    if session.mode == "payment" and is_extras(session.metadata) and session.payment_status in PAID:
         park_extras(session.id, "credited")
     if session.mode != "subscription" or session.subscription is None:
         return NOT_OURS

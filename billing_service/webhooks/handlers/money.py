@@ -6,7 +6,8 @@ from bson import ObjectId
 
 from ... import outbox
 from ...documents import OutboxSignal, WebhookEvent
-from ...errors import StripeMissing
+from ...stripe_gateway import LiveCharge, LiveCheckoutSession
+from ...stripe_gateway.shapes import charge as read_charge
 from ...stripe_gateway.shapes import id_of
 from ..extras import park_extras, sold_extras
 from ..ownership import known_owner, owner_of_named
@@ -16,28 +17,30 @@ from .registry import NOT_OURS, Desk, Errand, handles
 @handles("charge.refunded", "refund.created", "refund.updated", "refund.failed")
 def follow_refund(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Debit refunded extras; a refund of anything else moves nothing here."""
-    if sold_extras(id_of(subject.get("payment_intent")), desk.stripe):
+    charge = _charge(subject, desk)
+    if charge and sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
         park_extras(subject["id"], "debited")
-    return Errand(known_owner(None, id_of(subject.get("customer"))))
+    return Errand(known_owner(None, charge.customer) if charge else None)
 
 
 @handles("charge.dispute.created", "charge.dispute.closed")
 def tell_of_dispute(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Tell people of a dispute that was opened or lost; one that was won is told of when the money is back."""
-    owner = _owner(subject, desk)
-    names = {"charge.dispute.created": "dispute_opened"}
-    name = names.get(event.type, "dispute_lost" if subject.get("status") == "lost" else None)
+    opened = event.type == "charge.dispute.created"
+    name = "dispute_opened" if opened else "dispute_lost" if subject.get("status") == "lost" else None
+    owner = _owner(_charge(subject, desk), desk)
     return _told(name, owner, subject, desk) if name else Errand(owner)
 
 
 @handles("charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated")
 def follow_disputed_money(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Debit disputed extras once; money that came back is told of: an admin credits the extras."""
-    withdrawn = event.type == "charge.dispute.funds_withdrawn"
-    if withdrawn and sold_extras(id_of(subject.get("payment_intent")), desk.stripe):
+    charge = _charge(subject, desk)
+    if event.type == "charge.dispute.funds_reinstated":
+        return _told("dispute_reinstated", _owner(charge, desk), subject, desk)
+    if charge and sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
         park_extras(subject["id"], "debited")
-    owner = _owner(subject, desk)
-    return Errand(owner) if withdrawn else _told("dispute_reinstated", owner, subject, desk)
+    return Errand(_owner(charge, desk))
 
 
 def _told(name: str, owner: ObjectId | None, subject: dict[str, Any], desk: Desk) -> Errand:
@@ -61,16 +64,24 @@ def _signal(name: str, owner: ObjectId, dispute_id: str, facts: dict[str, Any], 
     return outbox.signal(name, f"{name}:{dispute_id}", now=desk.clock(), organization=owner, facts=facts)
 
 
-def _owner(subject: dict[str, Any], desk: Desk) -> ObjectId | None:
-    """The organization whose customer paid the disputed charge; a dispute itself names no customer."""
+def _charge(subject: dict[str, Any], desk: Desk) -> LiveCharge | None:
+    """The charge that an event is about, read at Stripe unless the event has it whole. Raises StripeMissing.
+
+    A refund without one is of money that never was a charge (a customer's balance).
+    """
+    if subject.get("object") == "charge":
+        return read_charge(subject)
     charge_id = id_of(subject.get("charge"))
-    try:
-        customer = desk.stripe.charge(charge_id).value.customer if charge_id else None
-    except StripeMissing:
-        customer = None
-    session = None if customer else sold_extras(id_of(subject.get("payment_intent")), desk.stripe)
-    if session:
-        return owner_of_named(
-            None, session.customer, says=(session.id, session.metadata), stripe=desk.stripe, plans=desk.plans
-        )
-    return owner_of_named(None, customer, stripe=desk.stripe, plans=desk.plans) if customer else None
+    return desk.stripe.charge(charge_id).value if charge_id else None
+
+
+def _owner(charge: LiveCharge | None, desk: Desk) -> ObjectId | None:
+    """The organization that paid the charge: its customer's, else that of the session that sold extras to a guest."""
+    if charge is None:
+        return None
+    asked: dict[str, Any] = {"stripe": desk.stripe, "plans": desk.plans}
+    if charge.customer:
+        return owner_of_named(None, charge.customer, **asked)
+    session = sold_extras(charge.payment_intent, charge.metadata, desk.stripe)
+    says = (session.id, session.metadata) if isinstance(session, LiveCheckoutSession) else (charge.id, charge.metadata)
+    return owner_of_named(None, None, says=says, **asked) if session else None

@@ -87,10 +87,12 @@ def return_expired() -> int:
         "state": {"$cond": [too_many, end, "failed"]},
         "reason": {"$cond": [dies, "lease_losses", "$reason"]},
         "dead_at": {"$cond": [dies, "$$NOW", "$dead_at"]},
+        "closed": {"$cond": [dies, "$$REMOVE", "$closed"]},
+        "expires_at": {"$cond": [dies, "$$REMOVE", "$expires_at"]},
         "fingerprint": {"$cond": [dies, "LeaseExpired", "$fingerprint"]},
         # At once for the first: a deploy is the usual cause. Then slower: it may be the event that kills.
         "next_attempt_at": {"$cond": [too_many, "$$REMOVE", {"$add": ["$$NOW", {"$multiply": [losses, 10_000]}]}]},
-        "history": with_line(gone_line),
+        "history": with_line(gone_line | {"job_id": "$replay.job_id"}),
         "replay": {"$cond": [too_many, "$$REMOVE", "$replay"]},
     }
     returned = collection().update_many(gone, [{"$set": fields}, {"$unset": list(LEASE_FIELDS)}]).modified_count

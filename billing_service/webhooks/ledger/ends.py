@@ -17,6 +17,8 @@ OUTAGE_FIRST = 5.0
 OUTAGE_LONGEST = 900.0
 OUTAGE_LIMIT = timedelta(days=3)
 UNKNOWN_OWNER = "organization_unknown"
+# The last line tells of the same outage: it is brought up to date, so that waiting pushes out no other.
+OUTAGE_GOES_ON = {"$and": [{"$eq": ["$reason", "outage"]}, {"$gt": ["$deferrals", 0]}]}
 
 WAITING_FIELDS = ("next_attempt_at", "deferred_since", "deferrals")
 WAITS_FOR_REPLAY = {"$ne": [{"$type": "$replay"}, "missing"]}
@@ -87,7 +89,7 @@ def fail(
 def defer(event: WebhookEvent, error: BaseException, trial: Trial) -> str:
     """Wait for an outage to end; returns the state. Only the end of the waiting uses an attempt. Raises LeaseLost."""
     claimed_at = event.lease_until - LEASE
-    facts = told(error, trial) | {"reason": "outage"} | _owned_by(event)
+    facts = told(error, trial, again=OUTAGE_GOES_ON) | {"reason": "outage"} | _owned_by(event)
     if event.deferred_since and claimed_at - event.deferred_since > OUTAGE_LIMIT:
         return _end(event, facts | {"attempts": event.attempts + 1}, "outage")
     wait = spread(min(OUTAGE_FIRST * 2 ** min(event.deferrals or 0, 10), OUTAGE_LONGEST))
@@ -144,10 +146,13 @@ def wake_unknown(**whose: Any) -> int:
     `whose` are fields of the event: organization, stripe_customer_id or stripe_subscription_id.
     """
     waiting = whose | {"reason": UNKNOWN_OWNER, "state": {"$in": ["failed", "dead"]}}
-    steps: list[dict] = [
-        {"$set": {"state": "failed", "attempts": 0}},
-        {"$unset": ["next_attempt_at", "dead_at", "returns_to", "replay"]},
-    ]
+    # A replay that waits goes on as the replay it is, only now.
+    fields = {
+        "state": "failed",
+        "attempts": {"$cond": [WAITS_FOR_REPLAY, "$attempts", 0]},
+        "returns_to": {"$cond": [WAITS_FOR_REPLAY, "$returns_to", "$$REMOVE"]},
+    }
+    steps: list[dict] = [{"$set": fields}, {"$unset": ["next_attempt_at", "dead_at"]}]
     return collection().update_many(waiting, steps).modified_count
 
 
@@ -163,7 +168,8 @@ def _end(event: WebhookEvent, fields: dict[str, Any], reason: str) -> str:
     if state != "dead":
         fields = {"state": state, "history": fields["history"], "attempts": fields["attempts"]}
     else:
-        fields = fields | {"state": "dead", "dead_at": "$$NOW"}
+        # What was closed once and replayed is not closed any more; nothing removes a dead letter.
+        fields = fields | {"state": "dead", "dead_at": "$$NOW", "closed": "$$REMOVE", "expires_at": "$$REMOVE"}
     cleared = ("returns_to", "replay", *WAITING_FIELDS)
     if event.returns_to:  # whoever replays it is told
         _move(event, fields, cleared)

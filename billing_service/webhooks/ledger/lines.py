@@ -66,12 +66,17 @@ def line(trial: Trial, **told: str) -> dict[str, Any]:
     return {"at": "$$NOW"} | {name: {"$literal": value} for name, value in facts.items() if value is not None}
 
 
-def with_line(added: dict[str, Any]) -> dict[str, Any]:
-    """The history with one more line, the last ones kept."""
-    return {"$slice": [{"$concatArrays": [{"$ifNull": ["$history", []]}, [added]]}, -HISTORY]}
+def with_line(added: dict[str, Any], *, again: Any = False) -> dict[str, Any]:
+    """The history with one more line, the last ones kept; in place of the last one if `again` holds."""
+    history = {"$ifNull": ["$history", []]}
+    but_last = {
+        "$cond": [{"$gt": [{"$size": history}, 1]}, {"$slice": [history, {"$subtract": [{"$size": history}, 1]}]}, []]
+    }
+    before = history if again is False else {"$cond": [again, but_last, history]}
+    return {"$slice": [{"$concatArrays": [before, [added]]}, -HISTORY]}
 
 
-def told(error: BaseException, trial: Trial) -> dict[str, Any]:
-    """The fields that tell of a failed attempt."""
+def told(error: BaseException, trial: Trial, *, again: Any = False) -> dict[str, Any]:
+    """The fields that tell of a failed attempt; `again`: an expression that holds if the last line told the same."""
     added = line(trial, error_class=type(error).__name__, error_message=message_of(error))
-    return {"fingerprint": {"$literal": fingerprint_of(error)}, "history": with_line(added)}
+    return {"fingerprint": {"$literal": fingerprint_of(error)}, "history": with_line(added, again=again)}

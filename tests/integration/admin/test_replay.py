@@ -255,6 +255,7 @@ def test_it_waits_for_an_outage_to_end(post, status, stored, sandbox, runtime):
     carry_out(event_id)
     told = status(job_id).json
     assert (told["state"], bool(told["nextAttemptAt"])) == ("waiting", True)
+    assert runtime.redis.client().zcard("rq:scheduler:scheduled_jobs") == 1  # it is woken at its time
     sandbox.disarm()
     runtime.stripe.circuit.succeeded()
     assert post(event_id).json["jobId"] == job_id  # now, not at its time

@@ -1,13 +1,16 @@
 """Which events cost a request to Stripe and which do not, and that none of them can turn the row back."""
 
 import json
+import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from billing_service.documents import OutboxSignal, Subscription, WebhookEvent
 from billing_service.jobs.dispatch import dispatch
+from billing_service.stripe_gateway import StripeGateway
+from billing_service.subscriptions import follow
 from billing_service.subscriptions.decision import DOUBT
 from billing_service.webhooks import handle_due
 
@@ -53,7 +56,10 @@ def known(billed, asked):
 
 def age(org_id, seconds):
     row = Subscription.objects(organization=org_id).first()
-    Subscription.objects(id=row.pk).update_one(set__as_of=row.as_of - timedelta(seconds=seconds), set__verify_at=None)
+    earlier = timedelta(seconds=seconds)
+    Subscription.objects(id=row.pk).update_one(
+        set__as_of=row.as_of - earlier, set__seen_until=row.seen_until - earlier, set__verify_at=None
+    )
 
 
 @pytest.fixture
@@ -190,19 +196,44 @@ def test_an_event_that_did_not_come_at_once_is_looked_up(known, change, deliver,
     assert (asked(), known.plan) == (1, "business")
 
 
-def test_a_second_that_the_row_was_looked_up_in_is_looked_up_again(billed, change, deliver, run, asked):
-    """The look's second may have been before or after the event's."""
+def test_an_event_of_the_second_of_the_look_is_looked_up(billed, change, deliver, run, asked):
+    """The look may have been before or after it."""
     it = billed()
     event = change(it.subscription, "business")
+    at = datetime.fromtimestamp(event["created"], UTC)
     Subscription.objects(organization=it.org_id).update_one(
-        set__as_of=it.row.as_of.replace(microsecond=950_000)
-        + timedelta(seconds=event["created"] - 1)
-        - timedelta(seconds=int(it.row.as_of.timestamp())),
+        set__as_of=at - timedelta(milliseconds=50), set__seen_until=at
     )
     asked()
     deliver(event)
     run()
     assert (asked(), it.plan) == (1, "business")
+
+
+def test_an_event_that_a_slow_look_has_seen_does_not_turn_the_row_back(billed, change, deliver, run, runtime, sandbox):
+    """The look began before the first of two changes and ended after the second."""
+    it = billed()
+    slow = StripeGateway(
+        api_key="sk_test_sandbox",
+        api_base=runtime.settings.stripe_api_base,
+        requests_per_second=1000,
+        connect_timeout=1,
+        read_timeout=8,
+        redis=runtime.redis.quick,
+    )
+    sandbox.arm("delay", seconds=3.5, path=rf"/v1/subscriptions/{it.subscription}", key="sk_test_sandbox", method="GET")
+    asked = {"stripe": slow, "plans": runtime.plans, "now": runtime.clock(), "source": "webhook"}
+    looking = threading.Thread(target=lambda: follow(it.org_id, **asked))
+    looking.start()
+    time.sleep(1.2)
+    first = change(it.subscription, "business")
+    time.sleep(1.1)
+    change(it.subscription, "starter")
+    looking.join()
+    assert it.plan == "starter"
+    deliver(first)
+    run()
+    assert it.plan == "starter"
 
 
 def test_another_event_that_waits_makes_it_a_look(known, change, deliver, run, asked):

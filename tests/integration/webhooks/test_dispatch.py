@@ -260,7 +260,7 @@ def test_stopping_returns_what_was_not_begun(organization, subscribed, arrive, d
 
     def stop():
         asked.append(1)
-        return len(asked) > 7  # once for the claim, before each of four events, before each organization
+        return len(asked) > 4  # once for the claim, then twice for each event
 
     handle_due(desk, stop=stop)
     states = [row(each).state for each in ids]
@@ -327,3 +327,26 @@ def test_the_sandbox_delivers_signed_events(app, sandbox, stripe, runtime, organ
     assert (event.state, event.outcome, event.secret_index) == ("succeeded", "applied", 1)
     assert len(event.history) == 1
     assert plan_of(org_id) == "pro"
+
+
+def test_a_slice_that_is_slow_to_read_still_comes_to_its_end(app, desk, deliver, event_of, sandbox):
+    """However short the time: each slice ends at least one event, so that none is begun for ever."""
+    for number in range(6):
+        invoice = {"object": "invoice", "id": f"in_{number}", "customer": "cus_f", "subscription": f"sub_f{number}"}
+        deliver(event_of("invoice.paid", invoice))
+    sandbox.arm("delay", seconds=0.1, times=None)
+    for done in range(1, 4):
+        ended = iter((False, True))
+        handle_due(desk, stop=lambda: next(ended, True))  # noqa: B023
+        assert WebhookEvent.objects(history__ne=[]).count() >= done
+
+
+def test_one_look_for_many_that_fail_alike(billed, deliver, event_of, sandbox, run):
+    it = billed()
+    subscription = {"object": "subscription", "id": it.subscription, "customer": it.customer, "status": "canceled"}
+    for _ in range(20):
+        deliver(event_of("customer.subscription.deleted", subscription | {"created": 1, "items": {"data": []}}))
+    sandbox.remove(it.subscription)
+    sandbox.clear_requests()
+    assert run()["failed"] == 20
+    assert sandbox.requests(limit=1)["count"] <= 3

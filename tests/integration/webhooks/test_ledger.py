@@ -9,8 +9,10 @@ from bson import ObjectId
 
 from billing_service.documents import WebhookEvent, database_now, in_transaction
 from billing_service.documents.organization import Organization
+from billing_service.documents.webhook_event import Closed
 from billing_service.errors import StripeUnavailable
 from billing_service.webhooks import ledger
+from billing_service.webhooks.replay import find_replay
 
 DELAYS = (10, 60, 300, 1800)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -273,9 +275,24 @@ def test_the_history_keeps_the_last_twenty(app, store):
     for number in range(25):
         rewrite(stored, next_attempt_at=database_now())
         [event] = ledger.claim(1)
-        ledger.defer(event, StripeUnavailable(f"away {number}"), ledger.Trial())
+        ledger.fail(event, ValueError(f"try {number}"), ledger.Trial(), delays=(1,) * 30)
     messages = [line.error_message for line in again(stored).history]
-    assert messages == [f"away {number}" for number in range(5, 25)]
+    assert messages == [f"try {number}" for number in range(5, 25)]
+
+
+def test_a_long_outage_is_one_line_of_history(app, store):
+    """Three days of waiting must not push out what was told before."""
+    stored = store()
+    ledger.fail(ledger.claim(1)[0], ValueError("bug"), ledger.Trial(), delays=(0, 0, 0))
+    for number in range(25):
+        rewrite(stored, next_attempt_at=database_now())
+        ledger.defer(ledger.claim(1)[0], StripeUnavailable(f"away {number}"), ledger.Trial())
+    rewrite(stored, next_attempt_at=database_now())
+    ledger.fail(ledger.claim(1)[0], ValueError("bug again"), ledger.Trial(), delays=(0, 0, 0))
+    rewrite(stored, next_attempt_at=database_now())
+    ledger.defer(ledger.claim(1)[0], StripeUnavailable("away again"), ledger.Trial())
+    messages = [line.error_message for line in again(stored).history]
+    assert messages == ["bug", "away 24", "bug again", "away again"]
 
 
 def test_closing_hides_a_dead_letter_and_nothing_else(app, store):
@@ -339,6 +356,43 @@ def test_asking_twice_is_one_replay_and_the_next_is_another(app, store):
     ledger.fail(ledger.claim_replay(waits.event_id), ValueError("x"), ledger.Trial(), delays=DELAYS)
     assert (again(waits).state, again(waits).attempts) == ("failed", 3)
     assert ask(waits) == f"replay-{waits.event_id}-2"
+
+
+def test_a_replay_that_killed_ten_processes_is_told_of(app, store):
+    dead = store(state="dead", dead_at=database_now(), attempts=5)
+    job_id = ask(dead)
+    for _ in range(10):
+        assert ledger.claim_replay(dead.event_id)
+        rewrite(dead, lease_until=database_now() - timedelta(seconds=1))
+        ledger.return_expired()
+    assert again(dead).state == "dead"
+    assert (find_replay(job_id).state, find_replay(job_id).error_class) == ("failed", "LeaseExpired")
+
+
+def test_waking_what_was_unknown_leaves_a_replay_the_one_it_is(app, store):
+    dead = store(
+        state="dead", dead_at=database_now(), attempts=5, reason="organization_unknown", stripe_customer_id="c"
+    )
+    job_id = ask(dead)
+    ledger.defer(ledger.claim_replay(dead.event_id), StripeUnavailable("away"), ledger.Trial())
+    rewrite(dead, reason="organization_unknown")
+    assert ledger.wake_unknown(stripe_customer_id="c") == 1
+    woken = again(dead)
+    assert (woken.replay.job_id, woken.returns_to, woken.next_attempt_at) == (job_id, "dead", None)
+
+
+def test_nothing_removes_a_dead_letter(app, store):
+    gone = database_now() - timedelta(days=1)
+    closed = store(state="closed", expires_at=gone, closed=Closed(by="ada", at=gone))
+    ask(closed, "closed")
+    [event] = ledger.claim(1)
+    rewrite(event, returns_to="dead")
+    event.returns_to = None
+    ledger.bury(event, ValueError("x"), ledger.Trial(), reason="customer_shared")
+    after = again(closed)
+    assert (after.state, after.expires_at, after.closed) == ("dead", None, None)
+    expires = WebhookEvent._get_collection().index_information()["expires"]
+    assert expires["partialFilterExpression"] == {"state": {"$in": ["succeeded", "closed"]}}
 
 
 def test_a_replay_survives_its_process_and_an_outage(app, store):
