@@ -134,5 +134,7 @@ def _enqueue(queue: str, pending_seconds: int, function: str = DISPATCH, pending
 def wake_attached(org_id: ObjectId) -> None:
     """Have the events handled that named nobody and whose subscription or customer is this organization's now."""
     row = Subscription.objects(organization=org_id).only("stripe_customer_id", "stripe_subscription_id").first()
-    if row and webhooks.wake_attached(customer_id=row.stripe_customer_id, subscription_id=row.stripe_subscription_id):
+    if row and webhooks.wake_attached(
+        org_id, subscriptions=[row.stripe_subscription_id], customers=[row.stripe_customer_id]
+    ):
         wake()

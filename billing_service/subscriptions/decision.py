@@ -76,15 +76,17 @@ def decide(
 ) -> Change:
     """The row's next state. `seen` None: nothing was read, only what time itself changes is decided.
 
-    `newest_created` is the newest known event time of the chosen subscription. With `strict_plan` a live
-    subscription whose price means no plan raises PlanUnresolved, otherwise the plan is kept and told of.
+    `newest_created` is the newest known event time of the subscriptions that were shown or asked for. With
+    `strict_plan` a live subscription whose price means no plan raises PlanUnresolved, otherwise the plan is kept
+    and told of.
     """
     values: dict[str, Any] = {"synced_at": now, "synced_from": source}
     resolution: Resolution | None = None
     if seen is not None:
         resolution = _resolve(seen.chosen, plans, strict_plan)
-        values |= _snapshot(row, seen, resolution, newest_created)
-        values["candidates"] = _candidates(row, seen)
+        values |= _snapshot(row, seen, resolution)
+        values["verify_at"] = _verify_at(seen, newest_created, now)
+        values["candidates"] = _candidates(row, seen, in_doubt=values["verify_at"] is not None)
         values["customer_deleted_at"] = _customer_deleted_at(row, seen, now)
         if resolution and resolution.plan:
             values["stripe_plan"] = resolution.plan
@@ -158,11 +160,15 @@ def _plain(value: Any) -> Any:
     return [each.describe() for each in value] if isinstance(value, list) else value
 
 
-def _snapshot(
-    row: Subscription, seen: Observation, resolution: Resolution | None, newest_created: datetime | None
-) -> dict[str, Any]:
+def _verify_at(seen: Observation, newest_created: datetime | None, now: datetime) -> datetime | None:
+    """When to look once more, because this look may have shown what was before the newest event."""
+    looked_at = seen.as_of or now
+    return newest_created + 2 * DOUBT if newest_created and looked_at < newest_created + DOUBT else None
+
+
+def _snapshot(row: Subscription, seen: Observation, resolution: Resolution | None) -> dict[str, Any]:
     if seen.chosen is None:
-        return {"status": "canceled", "verify_at": None} if seen.gone else {"verify_at": None}
+        return {"status": "canceled"} if seen.gone else {}
     chosen, same = seen.chosen, seen.chosen.id == row.stripe_subscription_id
     priced = resolution.price_id if resolution else None
     values = _fields(chosen, priced, everything=not same)
@@ -170,8 +176,6 @@ def _snapshot(
     later = row.as_of if same and row.as_of and seen.as_of and row.as_of > seen.as_of else seen.as_of
     values["as_of"] = later
     values["seen_until"] = max((each for each in (same and row.seen_until, seen.seen_until) if each), default=None)
-    lagging = newest_created is not None and seen.as_of is not None and seen.as_of < newest_created + DOUBT
-    values["verify_at"] = newest_created + 2 * DOUBT if newest_created and lagging else None
     return values
 
 
@@ -205,13 +209,16 @@ def _payment_state(row: Subscription, seen: Observation, same: bool) -> dict[str
     return {} if same else {"past_due_since": None, "suspended_at": None}
 
 
-def _candidates(row: Subscription, seen: Observation) -> list[Candidate]:
+def _candidates(row: Subscription, seen: Observation, *, in_doubt: bool) -> list[Candidate]:
+    """What else has not ended. One that was not shown is kept while the look is in doubt: its read may lag."""
     if not seen.complete:
         return list(row.candidates)
+    own = seen.chosen.id if seen.chosen else row.stripe_subscription_id
+    hidden = sorted(each for each in seen.unseen if each != own) if in_doubt else []
     return [
         Candidate(stripe_subscription_id=each.id, stripe_customer_id=each.customer)
         for each in sorted(seen.others, key=lambda each: each.id)
-    ] + [Candidate(stripe_subscription_id=each) for each in sorted(seen.unseen)]
+    ] + [Candidate(stripe_subscription_id=each) for each in hidden]
 
 
 def _resolve(chosen: LiveSubscription | None, plans: Plans, strict: bool) -> Resolution | None:

@@ -25,8 +25,9 @@ _ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
 class Observation:
     """What Stripe showed. `gone`: the row's subscription does not exist there any more, and that is proven.
 
-    `complete`: all of the organization's subscriptions were looked at, not its own alone. `unseen` were asked for by
-    name and not shown: Stripe's reads lag. `customer_deleted` is None while nobody has asked.
+    `complete`: all of the organization's subscriptions were looked at, not its own alone. `unseen` are the row's own
+    and those asked for by name that were not shown: they are gone, or Stripe's reads lag. `customer_deleted` is None
+    while nobody has asked.
     """
 
     chosen: LiveSubscription | None
@@ -189,7 +190,7 @@ def _seen(
         seen_until=look.found[chosen.id].seen_until if chosen else None,
         found=found,
         gone=gone or (bool(own) and own in look.missing),
-        unseen=tuple(each for each in _distinct(*named) if each in look.missing and each != own),
+        unseen=tuple(each for each in _distinct(own, *named) if each in look.missing),
         customer_deleted=look.is_deleted(chosen.customer if chosen else row.stripe_customer_id),
         past_due_evidence=_past_due_evidence(look.stripe, row, chosen, failed_at),
         conflicting=tuple(read.value for key, read in look.found.items() if key not in mine),
@@ -214,9 +215,10 @@ def _past_due_evidence(
     if chosen is None or chosen.status != "past_due":
         return None
     same = row.stripe_subscription_id == chosen.id
-    if same and row.past_due_since and row.status not in PAID_UP:
-        return row.past_due_since  # it was not paid up in between: the same spell
     opened = stripe.open_invoices_of(chosen.id).value
+    if same and row.past_due_since and row.status not in PAID_UP:
+        # The same spell, unless what it began with was paid while nobody looked and a later invoice is open now.
+        return max(row.past_due_since, min(opened, default=row.past_due_since))
     started = chosen.current_period_start
     # The event of an earlier period, replayed, is of an earlier spell.
     told = (failed_at,) if failed_at and (started is None or failed_at >= started) else ()

@@ -200,7 +200,8 @@ def follow(
         if nothing and deleted_customers and observed.customer_deleted:
             nothing = False
         # One that is named and not shown may be the one that the organization pays for: its read lags.
-        if not observed.live and (nothing or observed.unseen):
+        hidden = set(observed.unseen) - {row.stripe_subscription_id}
+        if not observed.live and (nothing or hidden):
             raise StripeMissing(
                 f"Stripe shows no subscription of organization {org_id} ({', '.join(named) or 'none named'}). "
                 "Nothing was written. Look with GET /customer and repair with sync."

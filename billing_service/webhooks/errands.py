@@ -79,7 +79,7 @@ def look(tasks: Sequence[Task], desk: Desk, *, dry_run: bool = False) -> Change:
 
     def settle(change: Change) -> None:
         _settle(tasks)
-        _wake_attached(change)
+        _wake_attached(change, errands)
 
     sources = {errand.source for errand in errands}
     replay = next((task.trial.source for task in tasks if task.trial.source == "replay"), None)
@@ -103,19 +103,12 @@ def _settle(tasks: Sequence[Task]) -> None:
     ledger.settle_all([task.settlement for task in tasks])
 
 
-def _wake_attached(change: Change) -> None:
-    """Events that named nobody wait for a row to have their subscription or customer: now it has."""
-    customer, subscription = change.updated["stripe_customer_id"], change.updated["stripe_subscription_id"]
-    if (
-        customer
-        and subscription
-        and (customer, subscription)
-        != (
-            change.row.stripe_customer_id,
-            change.row.stripe_subscription_id,
-        )
-    ):
-        wake_attached(customer_id=customer, subscription_id=subscription)
+def _wake_attached(change: Change, errands: Sequence[Errand]) -> None:
+    """Events that named nobody wait for somebody to say whose their subscription or customer is: this says it."""
+    subscriptions = {each for errand in errands for each in errand.subscriptions}
+    customers = {each for errand in errands for each in errand.customers}
+    if change.row.stripe_subscription_id not in subscriptions or change.row.pk is None:
+        wake_attached(change.organization, subscriptions=subscriptions, customers=customers)
 
 
 def _distinct(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -167,8 +160,8 @@ def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial:
     # It may have become known between our look and this write, when there was nothing to wake yet.
     if error.organization and exists(error.organization):
         wake_organization(error.organization)
-    elif known_owner(event.stripe_subscription_id, event.stripe_customer_id):
-        wake_attached(customer_id=event.stripe_customer_id, subscription_id=event.stripe_subscription_id)
+    elif owner := known_owner(event.stripe_subscription_id, event.stripe_customer_id):
+        wake_attached(owner, subscriptions=[event.stripe_subscription_id], customers=[event.stripe_customer_id])
     return end
 
 

@@ -1,6 +1,7 @@
 """Whose event it is: the organization that its objects belong to, or why none can be named."""
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -9,7 +10,7 @@ from bson import ObjectId
 from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 
-from ..documents import Finding, Organization, Subscription, database_now
+from ..documents import Finding, Organization, Subscription, WebhookEvent, database_now
 from ..documents.finding import OPEN_STATES
 from ..errors import StripeMissing
 from ..observability import log
@@ -45,6 +46,7 @@ class Claim:
     customer: str | None
     markers: tuple[tuple[str, str], ...] = ()
     priced: bool = False  # at a price of the plan file: ours, whether it says so or not
+    learned: ObjectId | None = None  # whose it was when somebody attached it; it may be over and nobody's row by now
 
 
 def claim_of(subscription: LiveSubscription, plans: Plans) -> Claim:
@@ -53,19 +55,21 @@ def claim_of(subscription: LiveSubscription, plans: Plans) -> Claim:
     return Claim(subscription.id, subscription.customer, _marker(subscription.id, subscription.metadata), priced)
 
 
-def owner_of(sent: LiveSubscription, *, stripe: StripeGateway, plans: Plans) -> ObjectId | None:
+def owner_of(
+    sent: LiveSubscription, *, stripe: StripeGateway, plans: Plans, learned: ObjectId | None = None
+) -> ObjectId | None:
     """The organization of a subscription as an event shows it; None: another product's, not ours.
 
     Raises OwnerUnknown, OwnerDisputed and what the gateway raises.
     """
     try:
-        return judge(claim_of(sent, plans), stripe)
+        return judge(replace(claim_of(sent, plans), learned=learned), stripe)
     except (OwnerUnknown, OwnerDisputed):
         # The payload is as old as its event; somebody may have corrected the metadata at Stripe since.
         current = live_subscription(sent.id, stripe)
         if current is None or (current.customer, current.metadata) == (sent.customer, sent.metadata):
             raise
-        return judge(claim_of(current, plans), stripe)
+        return judge(replace(claim_of(current, plans), learned=learned), stripe)
 
 
 def owner_of_named(
@@ -75,6 +79,7 @@ def owner_of_named(
     stripe: StripeGateway,
     plans: Plans,
     says: tuple[str, dict[str, str]] | None = None,
+    learned: ObjectId | None = None,
 ) -> ObjectId | None:
     """The organization of an object that names a subscription or a customer; None: not ours.
 
@@ -82,10 +87,10 @@ def owner_of_named(
     StripeMissing: whose a subscription is that a lagging read does not show, nobody can say.
     """
     own = _marker(*says) if says else ()
-    claim = Claim(subscription_id, customer_id, own)
+    claim = Claim(subscription_id, customer_id, own, learned=learned)
     if _holder(claim) is None and subscription_id:
         claim = claim_of(stripe.subscription(subscription_id).value, plans)
-        claim = replace(claim, markers=(*own, *claim.markers))
+        claim = replace(claim, markers=(*own, *claim.markers), learned=learned)
     return judge(claim, stripe)
 
 
@@ -131,8 +136,8 @@ def _named_owner(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
     what = claim.subscription or claim.customer
     markers = (*claim.markers, *(_customer_marker(claim.customer, stripe) if claim.customer else ()))
     if not markers:
-        if not claim.priced:
-            return None
+        if claim.learned or not claim.priced:
+            return claim.learned
         raise OwnerUnknown(f"{what} has a price of the plan file, and names no organization.")
     named = {}
     for source, text in markers:
@@ -186,10 +191,13 @@ def wake_organization(org_id: ObjectId) -> int:
     return woken
 
 
-def wake_attached(*, customer_id: str | None, subscription_id: str | None) -> int:
-    """Make events due that waited for somebody to say whose customer this is; returns how many."""
-    whose = {"stripe_customer_id": customer_id, "stripe_subscription_id": subscription_id}
-    return sum(ledger.wake_unknown(**{name: value}) for name, value in whose.items() if value)
+def wake_attached(
+    org_id: ObjectId, *, subscriptions: Iterable[str | None] = (), customers: Iterable[str | None] = ()
+) -> int:
+    """Make events due that waited for somebody to say whose these are, and tell them; returns how many."""
+    named = [{"stripe_subscription_id": each} for each in subscriptions if each]
+    named += [{"stripe_customer_id": each} for each in customers if each]
+    return sum(ledger.wake_unknown(learned=org_id, **each) for each in named)
 
 
 def note_dispute(dispute: OwnerDisputed, *, customer: str | None, subscription: str | None) -> None:
@@ -216,6 +224,11 @@ def note_dispute(dispute: OwnerDisputed, *, customer: str | None, subscription: 
             last_seen_at=now,
             state="open",
         ).save(force_insert=True)
+
+
+def learned_owner(event: WebhookEvent) -> ObjectId | None:
+    """The organization that an event which named nobody was told of when its subscription was attached."""
+    return event.organization if event.reason == ledger.UNKNOWN_OWNER else None
 
 
 def live_subscription(subscription_id: str, stripe: StripeGateway) -> LiveSubscription | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...documents import WebhookEvent
 from ...stripe_gateway.shapes import subscription as read_subscription
-from ..ownership import owner_of, owner_of_named
+from ..ownership import learned_owner, owner_of, owner_of_named
 from ..references import references
 from .registry import NOT_OURS, Desk, Errand, handles
 
@@ -23,7 +23,7 @@ from .registry import NOT_OURS, Desk, Errand, handles
 def follow_subscription(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Look at the owner's subscriptions, whatever the event itself says."""
     sent = read_subscription(subject)
-    owner = owner_of(sent, stripe=desk.stripe, plans=desk.plans)
+    owner = owner_of(sent, stripe=desk.stripe, plans=desk.plans, learned=learned_owner(event))
     return Errand(owner, look=owner is not None, subscriptions=(sent.id,), customers=(sent.customer,))
 
 
@@ -33,7 +33,13 @@ def follow_invoice(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> 
     named = references(event.event)
     if named.subscription_id is None:
         return NOT_OURS
-    owner = owner_of_named(named.subscription_id, named.customer_id, stripe=desk.stripe, plans=desk.plans)
+    owner = owner_of_named(
+        named.subscription_id,
+        named.customer_id,
+        stripe=desk.stripe,
+        plans=desk.plans,
+        learned=learned_owner(event),
+    )
     failed = event.type == "invoice.payment_failed"
     return Errand(
         owner,

@@ -140,10 +140,11 @@ def close(event_id: str, *, by: str, note: str | None) -> bool:
     return collection().update_one({"event_id": event_id, "state": "dead"}, [{"$set": fields}]).matched_count == 1
 
 
-def wake_unknown(**whose: Any) -> int:
+def wake_unknown(*, learned: ObjectId | None = None, **whose: Any) -> int:
     """Make events due again that waited for, or died of, an unknown organization; returns how many.
 
-    `whose` are fields of the event: organization, stripe_customer_id or stripe_subscription_id.
+    `whose` are fields of the event: organization, stripe_customer_id or stripe_subscription_id. `learned` is the
+    organization that they are known to be of by now.
     """
     waiting = whose | {"reason": UNKNOWN_OWNER, "state": {"$in": ["failed", "dead"]}}
     # A replay that waits goes on as the replay it is, only now.
@@ -151,7 +152,7 @@ def wake_unknown(**whose: Any) -> int:
         "state": "failed",
         "attempts": {"$cond": [WAITS_FOR_REPLAY, "$attempts", 0]},
         "returns_to": {"$cond": [WAITS_FOR_REPLAY, "$returns_to", "$$REMOVE"]},
-    }
+    } | ({"organization": learned} if learned else {})
     steps: list[dict] = [{"$set": fields}, {"$unset": ["next_attempt_at", "dead_at"]}]
     return collection().update_many(waiting, steps).modified_count
 

@@ -153,7 +153,7 @@ def test_attaching_wakes_what_named_nobody(organization, subscribed, arrive, run
     assert row(event_id).state == "failed"
     org_id = organization()
     Subscription(organization=org_id, plan="free", stripe_customer_id=live.customer).save()
-    assert wake_attached(customer_id=live.customer, subscription_id=live.id) == 1
+    assert wake_attached(org_id, subscriptions=[live.id], customers=[live.customer]) == 1
     run()
     assert (row(event_id).state, plan_of(org_id)) == ("succeeded", "pro")
 

@@ -44,8 +44,8 @@ def newest(events_at_stripe):
 
 def test_an_event_that_died_is_shown_with_its_organization(billed, deliver, newest, sandbox, stripe, run, row, shown):
     it = billed("pro")
-    stripe.subscriptions.update(it.subscription, {"metadata": {"seats": "7"}})
-    event = newest("customer.subscription.updated")
+    stripe.subscriptions.cancel(it.subscription)
+    event = newest("customer.subscription.deleted")
     deliver(event)
     sandbox.remove(it.subscription)
     run(5)
