@@ -67,7 +67,7 @@ lint: setup ## style and unused code
 types: setup ## static types
 	$(BIN)/mypy
 
-bench: setup ## measure, side by side in one run
+bench: setup ## measure, side by side in one run (BENCH=quick: a minute)
 	$(BIN)/python -m benchmarks
 
 nightly: setup ## the long version of all tests

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, Response, request
 
 from ..jobs import wakeups
 from ..runtime import runtime
@@ -16,7 +16,7 @@ blueprint = Blueprint("stripe_webhooks", __name__)
 @blueprint.post("/api/billing/webhook")
 def receive_webhook() -> Any:
     """Take in a Stripe event; 200 says that it is stored for good."""
-    payload = whole_body(request)
+    payload = whole_body(request._get_current_object())  # type: ignore[attr-defined]
     verified = verify_webhook(
         payload,
         request.headers.get("Stripe-Signature", ""),
@@ -26,4 +26,5 @@ def receive_webhook() -> Any:
     receipt = receive(verified, payload, livemode=runtime.settings.livemode, now=runtime.clock())
     if receipt.due:
         wakeups.wake()
-    return jsonify(received=True, eventId=receipt.event_id)
+    # Letters, digits and underscores: verify_webhook lets no other id through.
+    return Response(f'{{"received":true,"eventId":"{receipt.event_id}"}}', mimetype="application/json")

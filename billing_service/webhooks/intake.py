@@ -1,19 +1,21 @@
 """Taking an event in: recorded once, durably, before anybody is told that it was received."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mongoengine.errors import NotUniqueError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from ..documents import ServiceState, WebhookEvent, driver_error
+from ..documents import MAJORITY, ServiceState, WebhookEvent
 from ..errors import BadRequest, StoreUnavailable
 from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
+from .group_commit import GroupCommit
 from .handlers import HANDLERS
 from .ledger import KEPT
-from .ownership import known_owner
+from .ownership import known_owners
 from .references import references
 
 STRIPE_ACCOUNT = "stripe_account"
@@ -21,17 +23,25 @@ WRONG_MODE = "wrong_mode"
 WRONG_ACCOUNT = "wrong_account"
 READ_BACK_SECONDS = 2.0
 
-# A 200 is a promise: what answered it must survive the loss of any one node.
-DURABLE = {"w": "majority", "j": True, "wtimeout": 10_000}
+DUPLICATE_KEY = 11000
+NOT_STORED = "The event could not be stored; send it again."
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a delivery; `due`: somebody should be woken to handle it."""
+    """What became of a delivery; `due`: somebody should be woken to handle it, and what was stored with it."""
 
     event_id: str
     due: bool
     known: bool = False
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An event in the ledger; of those that were stored together one `wakes` a worker, for all."""
+
+    new: bool
+    wakes: bool
 
 
 def receive(
@@ -39,44 +49,51 @@ def receive(
 ) -> Receipt:
     """Store a verified event unless it is known. Raises BadRequest and what the store raises."""
     event = _record(verified.event, payload, now, source)
-    event.secret_index = verified.secret_index
-    _assign(event, verified.event, livemode, now)
-    if event.state == "received":
-        event.organization = known_owner(event.stripe_subscription_id, event.stripe_customer_id)
-    if _insert(event):
+    if verified.secret_index is not None:
+        event["secret_index"] = verified.secret_index
+    event |= _assigned(event, verified.event, livemode, now)
+    event_id = event["event_id"]
+    # Who receives for another reason than a delivery does not wake anybody for those that were stored with it.
+    stored = _together.put(event) if source == "delivery" else _store([event])[0]
+    if stored.new:
         EVENTS.labels("received").inc()
-        log.info("webhook_received", event_id=event.event_id, type=event.type, state=event.state, reason=event.reason)
-        return Receipt(event.event_id, due=event.state == "received")
-    _read_back(event.event_id)
+        log.info(
+            "webhook_received", event_id=event_id, type=event["type"], state=event["state"], reason=event.get("reason")
+        )
+        return Receipt(event_id, due=stored.wakes)
+    _read_back(event_id)
     EVENTS.labels("known").inc()
-    return Receipt(event.event_id, due=False, known=True)
+    return Receipt(event_id, due=False, known=True)
 
 
-def _record(raw: dict[str, Any], payload: bytes, now: datetime, source: str) -> WebhookEvent:
+def _record(raw: dict[str, Any], payload: bytes, now: datetime, source: str) -> dict[str, Any]:
+    """The event as it is stored. Past MongoEngine: each value is checked here, and arrivals cannot be slowed down."""
     named = references(raw)
-    return WebhookEvent(
-        event_id=raw["id"],
-        type=_printable(raw["type"], "type"),
-        api_version=_printable(raw.get("api_version"), "api_version"),
-        livemode=raw["livemode"] if isinstance(raw.get("livemode"), bool) else None,
-        created=_created(raw.get("created")),
-        payload=payload.decode(),
-        received_at=now,
-        source=source,
-        state="received",
-        stripe_customer_id=named.customer_id,
-        stripe_subscription_id=named.subscription_id,
-    )
+    return {
+        "event_id": raw["id"],
+        "type": _printable(raw["type"], "type"),
+        "api_version": _printable(raw.get("api_version"), "api_version"),
+        "livemode": raw["livemode"] if isinstance(raw.get("livemode"), bool) else None,
+        "created": _created(raw.get("created")),
+        "payload": payload.decode(),
+        "received_at": now,
+        "source": source,
+        "state": "received",
+        "attempts": 0,
+        "stripe_customer_id": named.customer_id,
+        "stripe_subscription_id": named.subscription_id,
+    }
 
 
-def _assign(event: WebhookEvent, raw: dict[str, Any], livemode: bool, now: datetime) -> None:
+def _assigned(event: dict[str, Any], raw: dict[str, Any], livemode: bool, now: datetime) -> dict[str, Any]:
     """The state that the event starts in: most are to be handled, some need nobody."""
-    if event.livemode is not None and event.livemode != livemode:
-        event.state, event.reason, event.dead_at = "dead", WRONG_MODE, now
-    elif raw.get("account") and raw["account"] != _own_account():
-        event.state, event.reason, event.dead_at = "dead", WRONG_ACCOUNT, now
-    elif event.type not in HANDLERS:
-        event.state, event.outcome, event.expires_at = "succeeded", "ignored", now + KEPT
+    if event["livemode"] is not None and event["livemode"] != livemode:
+        return {"state": "dead", "reason": WRONG_MODE, "dead_at": now}
+    if raw.get("account") and raw["account"] != _own_account():
+        return {"state": "dead", "reason": WRONG_ACCOUNT, "dead_at": now}
+    if event["type"] not in HANDLERS:
+        return {"state": "succeeded", "outcome": "ignored", "expires_at": now + KEPT}
+    return {}
 
 
 def _own_account() -> str | None:
@@ -84,17 +101,42 @@ def _own_account() -> str | None:
     return state.value if state else None
 
 
-def _insert(event: WebhookEvent) -> bool:
+def _store(events: Sequence[dict[str, Any]]) -> list[_Stored]:
+    """Store events that arrived together, each under its owner. Raises what the store raises, for all of them."""
+    due = [each for each in events if each["state"] == "received"]
+    named = [(each["stripe_subscription_id"], each["stripe_customer_id"]) for each in due]
+    for event, owner in zip(due, known_owners(named), strict=True):
+        event["organization"] = owner
+    known = _insert([{name: value for name, value in each.items() if value is not None} for each in events])
+    new = [place not in known for place in range(len(events))]
+    waker = next(
+        (each for each, is_new in zip(events, new, strict=True) if is_new and each["state"] == "received"), None
+    )
+    return [_Stored(is_new, each is waker) for each, is_new in zip(events, new, strict=True)]
+
+
+def _insert(rows: list[dict[str, Any]]) -> set[int]:
+    """The places of the rows that were known already."""
+    durable = WebhookEvent._get_collection().with_options(write_concern=MAJORITY)
     try:
-        event.save(force_insert=True, write_concern=DURABLE)
-    except NotUniqueError:
-        return False
-    except Exception as error:
-        # MongoEngine hides the driver's error; a write concern that was not met is the store's trouble, not a bug.
-        if driver_error(error):
-            raise StoreUnavailable("The event could not be stored; send it again.", retry_after=5) from error
-        raise
-    return True
+        if len(rows) == 1:
+            durable.insert_one(rows[0])
+        else:
+            durable.insert_many(rows, ordered=False)
+    except DuplicateKeyError:
+        return {0}
+    except BulkWriteError as error:
+        refused = error.details["writeErrors"]
+        if error.details["writeConcernErrors"] or any(each["code"] != DUPLICATE_KEY for each in refused):
+            raise StoreUnavailable(NOT_STORED, retry_after=5) from error
+        return {each["index"] for each in refused}
+    except PyMongoError as error:
+        # A write concern that was not met is the store's trouble, not a bug.
+        raise StoreUnavailable(NOT_STORED, retry_after=5) from error
+    return set()
+
+
+_together = GroupCommit(_store)
 
 
 def _read_back(event_id: str) -> None:

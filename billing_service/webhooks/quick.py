@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
-from mongoengine import Q
 from mongoengine.errors import OperationError
 from pymongo.errors import PyMongoError
 
@@ -135,17 +135,20 @@ def _decide(told: Sequence[Told], desk: Desk) -> list[Decision]:
 
 
 def _look_around(told: Sequence[Told]) -> Known:
+    """Past MongoEngine: only ids and times are read, of every event in the slice."""
     known = Known()
     ids = [each.sent.id for each in told]
-    waiting = WebhookEvent.objects(stripe_subscription_id__in=ids, state__in=UNSETTLED_STATES)
-    known.waiting.update(waiting.scalar("stripe_subscription_id"))
+    events, rows = WebhookEvent._get_collection(), Subscription._get_collection()
+    of_them: dict[str, Any] = {"stripe_subscription_id": {"$in": ids}}
+    fields = {"stripe_subscription_id": 1, "created": 1}
+    waiting = events.find(of_them | {"state": {"$in": list(UNSETTLED_STATES)}}, fields)
+    known.waiting.update(each["stripe_subscription_id"] for each in waiting)
     since = min(each.event.created for each in told)
-    newer = WebhookEvent.objects(stripe_subscription_id__in=ids, created__gte=since)
-    for subscription, created in newer.scalar("stripe_subscription_id", "created"):
-        known.created.setdefault(subscription, []).append(created)
+    for each in events.find(of_them | {"created": {"$gte": since}}, fields):
+        known.created.setdefault(each["stripe_subscription_id"], []).append(each["created"])
     customers = {each.sent.customer for each in told}
-    beside = Subscription.objects(Q(candidates__stripe_customer_id__in=customers)).only("candidates")
-    known.shared = {candidate.stripe_customer_id for row in beside for candidate in row.candidates}
+    beside = rows.find({"candidates.stripe_customer_id": {"$in": list(customers)}}, {"candidates": 1})
+    known.shared = {candidate["stripe_customer_id"] for row in beside for candidate in row["candidates"]}
     return known
 
 

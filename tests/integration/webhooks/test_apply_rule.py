@@ -269,7 +269,8 @@ def test_a_payload_of_anothers_organization_is_not_believed(known, change, deliv
     assert row(event["id"]).outcome == "applied"  # Stripe's own metadata name nobody
 
 
-def test_candidates_are_looked_at_again(known, change, subscribe, deliver, run, asked, events_at_stripe):
+def test_candidates_are_looked_at_again(known, change, subscribe, sandbox, deliver, run, asked, events_at_stripe):
+    sandbox.advance(2)  # the older one is the organization's
     subscribe(known.customer, "starter")
     for each in events_at_stripe("customer.subscription.created"):
         deliver(each)

@@ -1,0 +1,39 @@
+"""How long to measure: a first look (`BENCH=quick`, about a minute) or numbers to rely on (some minutes)."""
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+CONNECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Seconds and repetitions of the measurements."""
+
+    pairs: int
+    accept_seconds: float
+    applied_events: int
+    looked_up_events: int
+    sustained_steps: int
+    sustained_seconds: float
+    admin_seconds: float
+    organizations: int
+
+
+FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000)
+QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000)
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def in_turn(times: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float, float]:
+    """Measure both in turn; the median of each and the median of the pairs' ratios."""
+    pairs = [(ours(), other()) for _ in range(times)]
+    return (
+        median(each[0] for each in pairs),
+        median(each[1] for each in pairs),
+        median(mine / other for mine, other in pairs),
+    )
