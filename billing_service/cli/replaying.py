@@ -90,7 +90,8 @@ def _foreseen(told: dict[str, Any]) -> str:
     if told["outcome"] == "dead":
         return plain(f"it would fail: {told['reason']}: {told['detail']}")
     lines = [f"  {each['field']}: {each['previous']} -> {each['updated']}" for each in told["changes"]]
-    return plain("\n".join([f"it would be {told['outcome']}" + (", and change" if lines else ""), *lines]))
+    heading = f"it would be {told['outcome']}" + (", and change" if lines else "; nothing would change")
+    return "\n".join(plain(line) for line in (heading, *lines))
 
 
 def _told(told: dict[str, Any]) -> str:
