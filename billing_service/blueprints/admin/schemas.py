@@ -40,6 +40,7 @@ class SubscriptionSchema(Wire):
     last_reset_at = Instant(allow_none=True)
     customer_deleted_at = Instant(allow_none=True)
     as_of = Instant(allow_none=True)
+    seen_until = Instant(allow_none=True)
     verify_at = Instant(allow_none=True)
     candidates = fields.List(fields.Nested(CandidateSchema))
     synced_at = Instant(allow_none=True)

@@ -147,8 +147,10 @@ def test_the_tail_shows_the_newest_last(run, recorded, dead):
 def test_the_tail_follows_what_arrives_until_it_is_interrupted(app, environment, recorded, runtime):
     first = recorded(received_at=runtime.clock())
     lines = []
+    # Whoever runs the tests in the background has it ignored, and children inherit that.
+    interruptible = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND[-1]}"
     child = subprocess.Popen(
-        [*COMMAND, "events", "tail", "--follow", "--type", "customer.subscription.updated"],
+        [*COMMAND[:-1], interruptible, "events", "tail", "--follow", "--type", "customer.subscription.updated"],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
