@@ -95,6 +95,8 @@ class WebhookEvent(Document):
     # How many replays were asked for; each has its number in its job id.
     replays = IntField(default=0)
     organization = ObjectIdField()
+    # Whose it is, said by the attach of its subscription or customer to an event that names nobody.
+    learned = ObjectIdField()
     stripe_customer_id = StringField()
     stripe_subscription_id = StringField()
     dead_at = DateTimeField()

@@ -238,7 +238,9 @@ def _settle_findings(change: Change, now: datetime) -> None:
     )
     # A conflict about a subscription that this look did not show goes on.
     shown = {"stripe_subscription_ids": {"$not": {"$elemMatch": {"$nin": sorted(change.shown)}}}}
-    ours.filter(kind="organization_conflict", __raw__=shown).update(**_resolved(change.updated["synced_from"], now))
+    ours.filter(kind="organization_conflict", stripe_subscription_ids__ne=[], __raw__=shown).update(
+        **_resolved(change.updated["synced_from"], now)
+    )
 
 
 def _settle_prices(changes: Sequence[Change], now: datetime) -> None:

@@ -215,10 +215,11 @@ def _candidates(row: Subscription, seen: Observation, *, in_doubt: bool) -> list
         return list(row.candidates)
     own = seen.chosen.id if seen.chosen else row.stripe_subscription_id
     hidden = sorted(each for each in seen.unseen if each != own) if in_doubt else []
+    customers = {each.stripe_subscription_id: each.stripe_customer_id for each in row.candidates}
     return [
         Candidate(stripe_subscription_id=each.id, stripe_customer_id=each.customer)
         for each in sorted(seen.others, key=lambda each: each.id)
-    ] + [Candidate(stripe_subscription_id=each) for each in hidden]
+    ] + [Candidate(stripe_subscription_id=each, stripe_customer_id=customers.get(each)) for each in hidden]
 
 
 def _resolve(chosen: LiveSubscription | None, plans: Plans, strict: bool) -> Resolution | None:

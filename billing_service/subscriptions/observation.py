@@ -25,9 +25,9 @@ _ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
 class Observation:
     """What Stripe showed. `gone`: the row's subscription does not exist there any more, and that is proven.
 
-    `complete`: all of the organization's subscriptions were looked at, not its own alone. `unseen` are the row's own
-    and those asked for by name that were not shown: they are gone, or Stripe's reads lag. `customer_deleted` is None
-    while nobody has asked.
+    `complete`: all of the organization's subscriptions were looked at, not its own alone. `unseen` are the row's own,
+    its candidates and those asked for by name that were not shown: they are gone, or Stripe's reads lag.
+    `customer_deleted` is None while nobody has asked.
     """
 
     chosen: LiveSubscription | None
@@ -190,12 +190,16 @@ def _seen(
         seen_until=look.found[chosen.id].seen_until if chosen else None,
         found=found,
         gone=gone or (bool(own) and own in look.missing),
-        unseen=tuple(each for each in _distinct(own, *named) if each in look.missing),
+        unseen=tuple(each for each in _distinct(own, *_candidates_of(row), *named) if each in look.missing),
         customer_deleted=look.is_deleted(chosen.customer if chosen else row.stripe_customer_id),
         past_due_evidence=_past_due_evidence(look.stripe, row, chosen, failed_at),
         conflicting=tuple(read.value for key, read in look.found.items() if key not in mine),
         complete=complete,
     )
+
+
+def _candidates_of(row: Subscription) -> list[str]:
+    return [each.stripe_subscription_id for each in row.candidates]
 
 
 def belongs(found: LiveSubscription, row: Subscription) -> bool:

@@ -30,7 +30,7 @@ from ..stripe_gateway.shapes import LiveSubscription, Read
 from .convergence import Also, converge, holder_of, stored_row
 from .decision import Change
 from .observation import Observation, observe
-from .statuses import LIVE
+from .statuses import ENDED, LIVE
 
 VERIFY_BATCH = 100
 OF_STRIPE = (
@@ -133,7 +133,7 @@ def refuse_foreign(org_id: ObjectId, found: LiveSubscription, stripe: StripeGate
                 stripeId=value,
             )
     named = found.metadata.get("organizationId") or _named_by_customer(found.customer, stripe)
-    if named and named != str(org_id):
+    if named and named.lower() != str(org_id):
         raise OrganizationConflict(
             f"Stripe's metadata of {found.id} or its customer names organization {named}. Nothing was written. "
             "If that is wrong, correct metadata.organizationId at Stripe first.",
@@ -200,7 +200,9 @@ def follow(
         if nothing and deleted_customers and observed.customer_deleted:
             nothing = False
         # One that is named and not shown may be the one that the organization pays for: its read lags.
-        hidden = set(observed.unseen) - {row.stripe_subscription_id}
+        in_doubt = row.verify_at is not None and now < row.verify_at
+        asked_for = {*named, *(each.stripe_subscription_id for each in row.candidates if in_doubt)}
+        hidden = asked_for & set(observed.unseen) - {row.stripe_subscription_id}
         if not observed.live and (nothing or hidden):
             raise StripeMissing(
                 f"Stripe shows no subscription of organization {org_id} ({', '.join(named) or 'none named'}). "
@@ -215,7 +217,7 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
     """Look once more at rows whose last look may have lagged behind an event; returns how many were done."""
     due = Subscription.objects(verify_at__gt=EPOCH, verify_at__lte=now)
     done = 0
-    for row in due.only("organization", "verify_at").order_by("verify_at").limit(VERIFY_BATCH):
+    for row in due.only("organization", "verify_at", "status").order_by("verify_at").limit(VERIFY_BATCH):
         try:
             follow(row.organization, stripe=stripe, plans=plans, now=now, source="verify")
             done += 1
@@ -224,7 +226,11 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
         except Exception as error:
             # One row that cannot be looked at must not hold up the others.
             _tell_of("verify_postponed", row, error)
-            Subscription.objects(id=row.pk, verify_at=row.verify_at).update_one(set__verify_at=now + timedelta(hours=1))
+            # What has ended and is still not shown is gone: this was the second look.
+            over = isinstance(error, StripeMissing) and row.status in ENDED
+            Subscription.objects(id=row.pk, verify_at=row.verify_at).update_one(
+                set__verify_at=None if over else now + timedelta(hours=1)
+            )
     return done
 
 

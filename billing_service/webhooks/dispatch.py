@@ -42,6 +42,7 @@ def handle_due(
 
 def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], bool], ends: Counter) -> None:
     left = {event.event_id: event for event in events}
+    at_hand: list[WebhookEvent] = []
 
     def note(event: WebhookEvent, end: str) -> None:
         left.pop(event.event_id, None)
@@ -53,14 +54,21 @@ def _handle_slice(events: list[WebhookEvent], desk: Desk, stop: Callable[[], boo
             note(event, outcome)
         # At least one comes to an end, however late it is: else the same slice would be begun for ever.
         while left:
-            for event, end in _look_once(_together(left), desk, stop):
+            at_hand = _together(left)
+            for event, end in _look_once(at_hand, desk, stop):
                 note(event, end)
+            at_hand = []
             if stop():
                 return
+    except Exception:
+        at_hand = []
+        raise
     finally:
+        # What the job's timeout cut off keeps its lease: given back it would be first again, and cut off again.
+        begun = {event.event_id for event in at_hand}
         # On the way out of a failing store this fails too; then the leases run out.
         with contextlib.suppress(*STORE_ERRORS):
-            ledger.release(left.values())
+            ledger.release([event for event_id, event in left.items() if event_id not in begun])
 
 
 def _quickly(events: list[WebhookEvent], desk: Desk) -> list[tuple[WebhookEvent, str]]:

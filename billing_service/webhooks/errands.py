@@ -58,7 +58,7 @@ def run_errands(tasks: Sequence[Task], desk: Desk) -> list[tuple[WebhookEvent, s
         _carry_out(tasks, desk)
         return [(task.event, task.errand.outcome) for task in tasks]
     except Exception as error:
-        alike = len({task.errand for task in tasks}) == 1
+        alike = not isinstance(error, ledger.LeaseLost) and len({task.errand for task in tasks}) == 1
         if len(tasks) > 1 and not alike and not is_outage(error):
             return list(chain.from_iterable(run_errands([task], desk) for task in tasks))
         return [(task.event, refuse(task.event, error, desk, task.trial)) for task in tasks]

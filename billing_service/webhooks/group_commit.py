@@ -11,6 +11,10 @@ Row = TypeVar("Row")
 End = TypeVar("End")
 
 
+class Interrupted(Exception):
+    """Whoever wrote for all that waited was stopped; what became of the rows is not known."""
+
+
 class _Waiting(Generic[Row, End]):
     """A row whose thread sleeps until it is written, or until it is its turn to write for all that wait."""
 
@@ -40,12 +44,23 @@ class GroupCommit(Generic[Row, End]):
             self._waiting.append(mine)
             leads, self._busy = not self._busy, True
         if not leads:
-            mine.gate.acquire()
+            self._wait(mine)
         if leads or mine.leads:
             self._write_waiting()
         if mine.error is not None:
             raise mine.error
         return mine.end  # type: ignore[return-value]
+
+    def _wait(self, mine: _Waiting[Row, End]) -> None:
+        try:
+            mine.gate.acquire()
+        except BaseException:
+            with self._lock:
+                if mine in self._waiting and not mine.leads:
+                    self._waiting.remove(mine)
+            if mine.leads:  # the others rely on it
+                self._write_waiting()
+            raise
 
     def _write_waiting(self) -> None:
         with self._lock:
@@ -53,9 +68,17 @@ class GroupCommit(Generic[Row, End]):
         try:
             for each, end in zip(batch, self._write([each.row for each in batch]), strict=True):
                 each.end = end
-        except BaseException as error:
+        except Exception as error:
             for each in batch:
                 each.error = error
+        except BaseException:
+            for each in batch:
+                each.error = Interrupted()
+            raise
+        finally:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: list[_Waiting[Row, End]]) -> None:
         with self._lock:
             self._busy = bool(self._waiting)
             if self._busy:

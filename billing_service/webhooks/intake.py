@@ -12,7 +12,7 @@ from ..documents import MAJORITY, ServiceState, WebhookEvent
 from ..errors import BadRequest, StoreUnavailable
 from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
-from .group_commit import GroupCommit
+from .group_commit import GroupCommit, Interrupted
 from .handlers import HANDLERS
 from .ledger import KEPT
 from .ownership import known_owners
@@ -54,7 +54,10 @@ def receive(
     event |= _assigned(event, verified.event, livemode, now)
     event_id = event["event_id"]
     # Who receives for another reason than a delivery does not wake anybody for those that were stored with it.
-    stored = _together.put(event) if source == "delivery" else _store([event])[0]
+    try:
+        stored = _together.put(event) if source == "delivery" else _store([event])[0]
+    except Interrupted as error:
+        raise StoreUnavailable(NOT_STORED, retry_after=5) from error
     if stored.new:
         EVENTS.labels("received").inc()
         log.info(

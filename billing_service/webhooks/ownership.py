@@ -9,7 +9,7 @@ from bson import ObjectId
 from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 
-from ..documents import Finding, Organization, Subscription, WebhookEvent, database_now
+from ..documents import Finding, Organization, Subscription, database_now
 from ..documents.finding import OPEN_STATES
 from ..errors import StripeMissing
 from ..observability import log
@@ -135,8 +135,10 @@ def _named_owner(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
     what = claim.subscription or claim.customer
     markers = (*claim.markers, *(_customer_marker(claim.customer, stripe) if claim.customer else ()))
     if not markers:
-        if claim.learned or not claim.priced:
+        if claim.learned and exists(claim.learned):
             return claim.learned
+        if not claim.priced:
+            return None
         raise OwnerUnknown(f"{what} has a price of the plan file, and names no organization.")
     named = {}
     for source, text in markers:
@@ -244,11 +246,6 @@ def note_dispute(dispute: OwnerDisputed, *, customer: str | None, subscription: 
             last_seen_at=now,
             state="open",
         ).save(force_insert=True)
-
-
-def learned_owner(event: WebhookEvent) -> ObjectId | None:
-    """The organization that an event which named nobody was told of when its subscription was attached."""
-    return event.organization if event.reason == ledger.UNKNOWN_OWNER else None
 
 
 def live_subscription(subscription_id: str, stripe: StripeGateway) -> LiveSubscription | None:

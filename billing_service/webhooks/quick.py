@@ -148,7 +148,7 @@ def _look_around(told: Sequence[Told]) -> Known:
         known.created.setdefault(each["stripe_subscription_id"], []).append(each["created"])
     customers = {each.sent.customer for each in told}
     beside = rows.find({"candidates.stripe_customer_id": {"$in": list(customers)}}, {"candidates": 1})
-    known.shared = {candidate["stripe_customer_id"] for row in beside for candidate in row["candidates"]}
+    known.shared = {candidate.get("stripe_customer_id") for row in beside for candidate in row["candidates"]}
     return known
 
 

@@ -65,8 +65,8 @@ OURS = st.one_of(
 TOLD = st.one_of(
     step("told_at_once", AT_STRIPE, flags),
     step("told_at_once", AT_STRIPE, flags),
-    step("told_while_reads_lag", AT_STRIPE, order, flags),
-    step("overtaken", works, st.integers(1, 9), AT_STRIPE, order),
+    step("told_while_reads_lag", st.lists(AT_STRIPE, min_size=1, max_size=2), order, flags),
+    step("overtaken", works, st.integers(1, 6), AT_STRIPE, AT_STRIPE, order),
 )
 FAULTS = st.one_of(
     step("lag", flags),

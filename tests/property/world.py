@@ -162,18 +162,22 @@ class World:
         self.step(*change)
         self.tell(old)
 
-    def told_while_reads_lag(self, change, order=0, lists=False):
+    def told_while_reads_lag(self, changes, order=0, lists=False):
         """All is told and handled while Stripe's reads do not show it yet."""
         self.lag(lists)
-        self.step(*change)
+        for each in changes:
+            self.step(*each)
         self.tell_all(order)
         self.catch_up()
 
-    def overtaken(self, what, stops_at, change, order=0):
+    def overtaken(self, what, stops_at, before, change, order=0):
         """Something of ours stands still while something happens at Stripe and is told, then goes on."""
+        self.step(*before)
+        self.deliver_all(order)
         self.begin(what, stops_at)
         self.step(*change)
-        self.tell_all(order)
+        self.deliver_all(order)
+        self.sync()
         self.let_all_go_on()
 
     def sync(self):

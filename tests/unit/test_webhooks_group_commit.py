@@ -71,3 +71,25 @@ def test_under_load_each_gets_its_own_end():
     group = GroupCommit(lambda rows: [row * 10 for row in rows])
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(group.put, range(5_000))) == [row * 10 for row in range(5_000)]
+
+
+def test_whoever_is_stopped_while_writing_stops_nobody_else():
+    class Stopped(Store):
+        def write(self, rows):
+            super().write(rows)
+            raise SystemExit
+
+    store = Stopped()
+    group = GroupCommit(store.write)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(group.put, 1)
+        assert store.begun.wait(PATIENCE)
+        second = pool.submit(group.put, 2)
+        while not group._waiting:
+            pass
+        store.go.set()
+        with pytest.raises(SystemExit):
+            first.result(PATIENCE)
+        with pytest.raises(SystemExit):  # it wrote for itself, and was stopped itself
+            second.result(PATIENCE)
+    assert not group._busy

@@ -76,12 +76,14 @@ def _charge(subject: dict[str, Any], desk: Desk) -> LiveCharge | None:
 
 
 def _owner(charge: LiveCharge | None, desk: Desk) -> ObjectId | None:
-    """The organization that paid the charge: its customer's, else that of the session that sold extras to a guest."""
+    """The organization that paid the charge: its customer's, that which the charge names, else the session's."""
     if charge is None:
         return None
     asked: dict[str, Any] = {"stripe": desk.stripe, "plans": desk.plans}
-    if charge.customer:
-        return owner_of_named(None, charge.customer, **asked)
+    owner = owner_of_named(None, charge.customer, says=(charge.id, charge.metadata), **asked)
+    if owner:
+        return owner
     session = sold_extras(charge.payment_intent, charge.metadata, desk.stripe)
-    says = (session.id, session.metadata) if isinstance(session, LiveCheckoutSession) else (charge.id, charge.metadata)
-    return owner_of_named(None, None, says=says, **asked) if session else None
+    if not isinstance(session, LiveCheckoutSession):
+        return None
+    return owner_of_named(None, charge.customer, says=(session.id, session.metadata), **asked)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...documents import WebhookEvent
 from ...stripe_gateway.shapes import subscription as read_subscription
-from ..ownership import learned_owner, owner_of, owner_of_named
+from ..ownership import owner_of, owner_of_named
 from ..references import references
 from .registry import NOT_OURS, Desk, Errand, handles
 
@@ -23,7 +23,7 @@ from .registry import NOT_OURS, Desk, Errand, handles
 def follow_subscription(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Look at the owner's subscriptions, whatever the event itself says."""
     sent = read_subscription(subject)
-    owner = owner_of(sent, stripe=desk.stripe, plans=desk.plans, learned=learned_owner(event))
+    owner = owner_of(sent, stripe=desk.stripe, plans=desk.plans, learned=event.learned)
     return Errand(owner, look=owner is not None, subscriptions=(sent.id,), customers=(sent.customer,))
 
 
@@ -38,7 +38,7 @@ def follow_invoice(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> 
         named.customer_id,
         stripe=desk.stripe,
         plans=desk.plans,
-        learned=learned_owner(event),
+        learned=event.learned,
     )
     failed = event.type == "invoice.payment_failed"
     return Errand(

@@ -18,11 +18,17 @@ OUTAGE_LONGEST = 900.0
 OUTAGE_LIMIT = timedelta(days=3)
 UNKNOWN_OWNER = "organization_unknown"
 # The last line tells of the same outage: it is brought up to date, so that waiting pushes out no other.
-OUTAGE_GOES_ON = {"$and": [{"$eq": ["$reason", "outage"]}, {"$gt": ["$deferrals", 0]}]}
+OUTAGE_GOES_ON = {
+    "$and": [
+        {"$eq": ["$reason", "outage"]},
+        {"$gt": ["$deferrals", 0]},
+        {"$ne": [{"$last": {"$ifNull": ["$history.error_class", []]}}, "LeaseExpired"]},
+    ]
+}
 
 WAITING_FIELDS = ("next_attempt_at", "deferred_since", "deferrals")
 WAITS_FOR_REPLAY = {"$ne": [{"$type": "$replay"}, "missing"]}
-ATTEMPTED_FIELDS = ("reason", "fingerprint", "dead_at", "closed", "returns_to", "replay", *WAITING_FIELDS)
+ATTEMPTED_FIELDS = ("learned", "reason", "fingerprint", "dead_at", "closed", "returns_to", "replay", *WAITING_FIELDS)
 
 
 class LeaseLost(Exception):
@@ -152,7 +158,7 @@ def wake_unknown(*, learned: ObjectId | None = None, **whose: Any) -> int:
         "state": "failed",
         "attempts": {"$cond": [WAITS_FOR_REPLAY, "$attempts", 0]},
         "returns_to": {"$cond": [WAITS_FOR_REPLAY, "$returns_to", "$$REMOVE"]},
-    } | ({"organization": learned} if learned else {})
+    } | ({"organization": learned, "learned": learned} if learned else {})
     steps: list[dict] = [{"$set": fields}, {"$unset": ["next_attempt_at", "dead_at"]}]
     return collection().update_many(waiting, steps).modified_count
 

@@ -50,8 +50,14 @@ def test_an_event_is_not_charged_for_it(billed, stripe, sandbox, carry_out, app)
     job = carry_out(wakeups.DISPATCH)
     assert "JobTimeoutException" in job.latest_result().exc_string
     event = WebhookEvent.objects(event_id="evt_slow").first()
-    assert (event.state, event.attempts, event.history) == ("received", 0, [])
+    # It keeps its lease: given back it would be the oldest again, and hold up all others for ever.
+    assert (event.state, event.attempts, event.history) == ("processing", 0, [])
     assert it.plan == "pro"
+    sandbox.disarm()
+    WebhookEvent.objects(event_id="evt_slow").update_one(set__lease_until=database_now() - timedelta(seconds=1))
+    carry_out(wakeups.DISPATCH)
+    event.reload()
+    assert (event.state, event.attempts, event.lease_losses, it.plan) == ("succeeded", 0, 1, "free")
 
 
 def test_a_row_is_not_put_off_for_it(billed, sandbox, carry_out):

@@ -13,6 +13,7 @@ from billing_service.documents import Finding, Organization, Subscription, Webho
 from billing_service.documents.subscription import Candidate
 from billing_service.jobs.dispatch import dispatch
 from billing_service.webhooks import handle_due, ledger, wake_attached, wake_organization
+from billing_service.webhooks.dispatch import _look_once
 
 KINDS = tuple(f"customer.subscription.{word}" for word in ("created", "updated", "deleted"))
 
@@ -350,3 +351,47 @@ def test_one_look_for_many_that_fail_alike(billed, deliver, event_of, sandbox, r
     sandbox.clear_requests()
     assert run()["failed"] == 20
     assert sandbox.requests(limit=1)["count"] <= 3
+
+
+def test_a_lease_that_is_lost_costs_its_neighbours_nothing(billed, deliver, event_of, desk, row):
+    it = billed()
+    invoice = {"object": "invoice", "id": "in_1", "customer": it.customer, "subscription": it.subscription}
+    ids = []
+    for _ in range(3):
+        ids.append(event_of("invoice.paid", invoice)["id"])
+        deliver(event_of("invoice.paid", invoice) | {"id": ids[-1]})
+    events = ledger.claim(10)
+    WebhookEvent.objects(event_id=ids[0]).update_one(set__lease_owner="another")
+    ends = {event.event_id: end for event, end in _look_once(events, desk, lambda: False)}
+    assert ends == {ids[0]: "lease_lost", ids[1]: "applied", ids[2]: "applied"}
+
+
+def test_where_an_event_was_shown_does_not_say_whose_it_is(
+    billed, subscribe, stripe, deliver, events_at_stripe, run, row
+):
+    """It was stored while its customer was an organization's; an admin corrected that before it was handled."""
+    it = billed()
+    stripe.customers.update(it.customer, {"metadata": {"organizationId": ""}})
+    subscribe(it.customer, "business")
+    event = events_at_stripe("customer.subscription.created")[-1]
+    deliver(event)
+    assert row(event["id"]).organization == it.org_id
+    other = stripe.customers.create({}).id
+    Subscription.objects(organization=it.org_id).update_one(
+        set__stripe_customer_id=other, set__stripe_subscription_id=subscribe(other, "pro"), inc__version=1
+    )
+    for _ in range(2):
+        run(later=True)
+        assert (row(event["id"]).state, row(event["id"]).reason) == ("failed", "organization_unknown")
+    assert it.row.candidates == []
+
+
+def test_what_named_an_unknown_organization_and_names_nobody_now_makes_no_row(subscribed, stripe, arrive, run, row):
+    live = subscribed(ObjectId(), price="price_of_another_product")
+    ids = arrive("customer.subscription.created", "invoice.paid")
+    run()
+    assert {row(each).reason for each in ids} == {"organization_unknown"}
+    stripe.subscriptions.update(live.id, {"metadata": {"organizationId": ""}})
+    run(later=True)
+    assert Subscription.objects.count() == 0
+    assert {row(each).outcome for each in ids} == {"ignored"}

@@ -459,6 +459,15 @@ def test_disputed_extras_are_parked_by_name(billed, pack, stripe, sandbox, arriv
     assert OutboxSignal.objects(name="dispute_opened").first().organization == it.org_id
 
 
+def test_a_dispute_of_a_buyer_for_whom_checkout_made_a_customer(billed, pack, stripe, sandbox, arrive, run, ends):
+    it = billed()
+    session = pack(it.org_id, customer=stripe.customers.create({}).id)
+    sandbox.dispute(stripe.charges.list({"payment_intent": session.payment_intent}).data[0].id)
+    assert arrive("charge.dispute.created")
+    run()
+    assert [each.organization for each in OutboxSignal.objects(name="dispute_opened")] == [it.org_id]
+
+
 def test_a_strangers_dispute_is_ignored(stripe, subscribed, sandbox, arrive, run, ends):
     live = subscribed(price="price_of_another_product")
     charge = stripe.charges.list({"customer": live.customer}).data[0]

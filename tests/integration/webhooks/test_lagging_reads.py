@@ -98,9 +98,11 @@ def test_what_is_named_and_does_not_exist_is_dropped_by_the_verification(
     it = billed("pro")
     named = {"object": "subscription", "id": "sub_none", "customer": it.customer, "status": "active"}
     event = event_of("customer.subscription.created", named | {"created": int(time.time()), "items": {"data": []}})
+    event["created"] -= 8
     deliver(event)
     run()
     assert [each.stripe_subscription_id for each in it.row.candidates] == ["sub_none"]
+    assert it.row.verify_at is not None
     well_again()
     assert (it.row.candidates, it.row.verify_at, it.plan) == ([], None, "pro")
 
@@ -139,3 +141,35 @@ def test_a_better_subscription_that_is_not_shown_yet_is_looked_at_again(
     assert it.row.verify_at is not None
     well_again()
     assert (it.plan, it.row.stripe_subscription_id) == ("business", second)
+
+
+@pytest.mark.parametrize("what", ["invoice.paid", "customer.subscription.deleted"])
+def test_another_look_within_the_lag_does_not_forget_it(billed, stripe, subscribe, lag, told_of, run, well_again, what):
+    it = billed("pro")
+    time.sleep(LAG + 1)
+    other = stripe.customers.create({}).id
+    second = subscribe(other, "business", metadata={"organizationId": str(it.org_id)})
+    if what == "customer.subscription.deleted":
+        stripe.subscriptions.cancel(it.subscription)
+    lag()
+    told_of(second, "customer.subscription.created")
+    run()
+    told_of(it.subscription, what)
+    run()
+    well_again()
+    ended = what == "customer.subscription.deleted"
+    assert it.row.stripe_subscription_id == (second if ended else it.subscription)
+    assert [each.stripe_subscription_id for each in it.row.candidates] == ([] if ended else [second])
+
+
+def test_what_ended_and_is_gone_is_not_verified_for_ever(billed, stripe, sandbox, runtime, event_of, deliver):
+    it = billed("pro")
+    subject = {"object": "subscription", "id": it.subscription, "customer": it.customer}
+    deliver(event_of("customer.subscription.updated", subject, created=int(time.time())))
+    WebhookEvent.objects.update(set__state="succeeded")
+    sandbox.remove(it.subscription)
+    asked = {"stripe": runtime.stripe, "plans": runtime.plans}
+    subscriptions.sync(it.org_id, now=datetime.now(UTC), **asked)
+    assert (it.row.status, it.plan, it.row.verify_at is None) == ("canceled", "free", False)
+    subscriptions.verify_due(now=datetime.now(UTC) + timedelta(hours=1), **asked)
+    assert it.row.verify_at is None
