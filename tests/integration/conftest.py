@@ -1,5 +1,8 @@
 """Customers at Stripe and rows in the database, as the admin toolkit meets them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -108,3 +111,21 @@ def frozen(app: Any) -> Any:
                 assert picture() == self.before
 
     return Frozen()
+
+
+@pytest.fixture
+def command_line(app: Any, environment: dict[str, str]) -> Any:
+    """Runs a command as an operator does; returns its exit code, output and error output."""
+
+    def run(*arguments: str, **changes: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "billing_service.cli", *arguments],
+            env=os.environ | environment | changes,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run

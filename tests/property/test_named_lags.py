@@ -127,6 +127,25 @@ def test_the_rows_subscription_that_a_lagging_look_does_not_show(world, known):
     check(world)
 
 
+def test_a_candidate_that_a_lagging_look_does_not_show_is_not_forgotten(world, known):
+    """A moment after it was seen a look on behalf of another one does not show it: its customer is still asked."""
+    world.lag()
+    world.catch_up()
+    other = world.there.check_out("business", "both")
+    world.tell_all()
+    assert [each.stripe_subscription_id for each in world.row.candidates] == [other]
+    world.lag()
+    world.there.change(0)
+    world.there.change(0)
+    told_while_reads_lag(world)
+    assert [each.stripe_subscription_id for each in world.row.candidates] == [other]
+    world.there.end(known)
+    world.tell_all()
+    assert (world.row.stripe_subscription_id, world.plan) == (other, "business")
+    world.settle()
+    check(world)
+
+
 @pytest.mark.parametrize("marker", ["subscription", "both"])
 def test_a_checkout_in_a_lagging_look_at_a_customer_who_had_none(world, known, marker):
     world.there.end(known)

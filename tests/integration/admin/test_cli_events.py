@@ -18,21 +18,8 @@ COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()"]
 
 
 @pytest.fixture
-def run(app, environment):
-    """Runs a command; returns its exit code, output and error output."""
-
-    def call(*arguments, **changes):
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=os.environ | environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return call
+def run(command_line):
+    return command_line
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 """`billing-service replay`, as operators run it."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -11,23 +8,10 @@ import pytest
 from billing_service.documents import AdminAction, WebhookEvent, database_now
 from billing_service.jobs.replay import replay as carry_out
 
-COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()", "replay"]
-
 
 @pytest.fixture
-def run(app, environment):
-    def call(*arguments, **changes):
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=os.environ | environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return call
+def run(command_line):
+    return lambda *arguments, **changes: command_line("replay", *arguments, **changes)
 
 
 @pytest.fixture

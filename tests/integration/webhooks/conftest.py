@@ -11,8 +11,9 @@ import requests
 
 from billing_service.documents import WebhookEvent
 from billing_service.jobs import wakeups
-from billing_service.webhooks import Desk
+from billing_service.webhooks import Desk, handle_due
 
+LIFE = tuple(f"customer.subscription.{word}" for word in ("created", "updated", "deleted"))
 _numbers = itertools.count(1)
 
 
@@ -111,6 +112,33 @@ def events_at_stripe(runtime):
         return [each for each in found if not types or each["type"] in types]
 
     return read
+
+
+@pytest.fixture
+def arrive(deliver, events_at_stripe):
+    """Delivers the events that Stripe has of these types (by default those of a subscription's life); returns their
+    ids, oldest first.
+    """
+
+    def send(*types):
+        events = events_at_stripe(*(types or LIFE))
+        assert events, f"Stripe has no event of {types}"
+        assert all(deliver(each).status_code == 200 for each in events)
+        return [each["id"] for each in events]
+
+    return send
+
+
+@pytest.fixture
+def run(app, desk):
+    """Handles what is due now, and what waits for a later time as well."""
+
+    def handled(*, later=False):
+        if later:
+            WebhookEvent.objects(state="failed").update(unset__next_attempt_at=True)
+        return handle_due(desk, stop=lambda: False)
+
+    return handled
 
 
 @pytest.fixture

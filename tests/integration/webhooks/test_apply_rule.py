@@ -12,14 +12,8 @@ from billing_service.jobs.dispatch import dispatch
 from billing_service.stripe_gateway import StripeGateway
 from billing_service.subscriptions import follow
 from billing_service.subscriptions.decision import DOUBT
-from billing_service.webhooks import handle_due
 
 UPDATED = "customer.subscription.updated"
-
-
-@pytest.fixture
-def run(app, desk):
-    return lambda: handle_due(desk, stop=lambda: False)
 
 
 @pytest.fixture

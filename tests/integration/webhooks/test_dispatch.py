@@ -15,32 +15,6 @@ from billing_service.jobs.dispatch import dispatch
 from billing_service.webhooks import handle_due, ledger, wake_attached, wake_organization
 from billing_service.webhooks.dispatch import _look_once
 
-KINDS = tuple(f"customer.subscription.{word}" for word in ("created", "updated", "deleted"))
-
-
-@pytest.fixture
-def arrive(deliver, events_at_stripe):
-    """Delivers every subscription event that Stripe has; returns their ids."""
-
-    def all_of(*types):
-        events = events_at_stripe(*(types or KINDS))
-        assert all(deliver(each).status_code == 200 for each in events)
-        return [each["id"] for each in events]
-
-    return all_of
-
-
-@pytest.fixture
-def run(app, desk):
-    """Handles what is due now, and what waits for a later time as well."""
-
-    def handled(*, later=False):
-        if later:
-            WebhookEvent.objects(state="failed").update(unset__next_attempt_at=True)
-        return handle_due(desk, stop=lambda: False)
-
-    return handled
-
 
 def stored(org_id):
     return Subscription.objects(organization=org_id).first()
@@ -84,7 +58,8 @@ def test_late_events_in_any_order_end_where_stripe_ends(
     live = subscribed(org_id)
     stripe.subscriptions.update(live.id, {"cancel_at_period_end": True})
     stripe.subscriptions.cancel(live.id)
-    for each in events_at_stripe(*KINDS)[::-1]:
+    kinds = [f"customer.subscription.{word}" for word in ("created", "updated", "deleted")]
+    for each in events_at_stripe(*kinds)[::-1]:
         deliver(each)
         run()
     assert (stored(org_id).status, plan_of(org_id)) == ("canceled", "free")

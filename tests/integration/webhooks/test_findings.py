@@ -8,21 +8,6 @@ from bson import ObjectId
 
 from billing_service import subscriptions
 from billing_service.documents import Finding
-from billing_service.webhooks import handle_due
-
-
-@pytest.fixture
-def run(app, desk):
-    return lambda: handle_due(desk, stop=lambda: False)
-
-
-@pytest.fixture
-def arrive(deliver, events_at_stripe):
-    def send(*types):
-        for each in events_at_stripe(*types):
-            deliver(each)
-
-    return send
 
 
 def open_findings(kind):

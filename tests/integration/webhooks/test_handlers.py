@@ -7,32 +7,8 @@ import pytest
 from bson import ObjectId
 
 from billing_service.documents import Finding, Organization, OutboxSignal, Subscription, WebhookEvent
-from billing_service.webhooks import handle_due
 
 SUCCESS = "https://saas.example/thanks"
-
-
-@pytest.fixture
-def arrive(deliver, events_at_stripe):
-    """Delivers the events of these types that Stripe has; returns their ids, oldest first."""
-
-    def send(*types):
-        events = events_at_stripe(*types)
-        assert events, f"Stripe has no {types}"
-        assert all(deliver(each).status_code == 200 for each in events)
-        return [each["id"] for each in events]
-
-    return send
-
-
-@pytest.fixture
-def run(app, desk):
-    def handled(*, later=False):
-        if later:
-            WebhookEvent.objects(state="failed").update(unset__next_attempt_at=True)
-        return handle_due(desk, stop=lambda: False)
-
-    return handled
 
 
 @pytest.fixture

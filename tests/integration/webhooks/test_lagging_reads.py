@@ -8,19 +8,8 @@ import pytest
 
 from billing_service import subscriptions
 from billing_service.documents import Subscription, WebhookEvent
-from billing_service.webhooks import handle_due
 
 LAG = 2.0
-
-
-@pytest.fixture
-def run(app, desk):
-    def handled(*, later=False):
-        if later:
-            WebhookEvent.objects(state="failed").update(unset__next_attempt_at=True)
-        handle_due(desk, stop=lambda: False)
-
-    return handled
 
 
 @pytest.fixture
