@@ -31,7 +31,9 @@ def unsettled(database) -> list[dict]:
 def counts(database) -> dict:
     """What the run came to, as the ledger tells it."""
     events = list(database.webhook_events.find({}, {"state": 1, "outcome": 1, "history": 1}))
-    errors = Counter(line["error_class"] for each in events for line in each["history"] if "error_class" in line)
+    errors = Counter(
+        line["error_class"] for each in events for line in each.get("history", []) if "error_class" in line
+    )
     losses = errors.pop("LeaseExpired", 0)
     ends = Counter(f"{each['state']} {each.get('outcome', '')}".strip() for each in events)
     return {"ends": dict(ends), "deferrals": dict(errors), "leases lost": losses}
@@ -57,8 +59,8 @@ def assert_none_failed(database) -> None:
     """An outage is nobody's attempt: every event came to its good end, and only one line says so."""
     wrong = []
     for event in database.webhook_events.find({}, {"payload": 0}):
-        good = [line for line in event["history"] if "error_class" not in line]
-        received = event["outcome"] == "ignored" and not event["history"]  # nobody handles its type
+        good = [line for line in event.get("history", []) if "error_class" not in line]
+        received = event["outcome"] == "ignored" and not event.get("history")  # nobody handles its type
         if event["state"] != "succeeded" or event["attempts"] or not (received or len(good) == 1):
             wrong.append(event)
     assert not wrong, f"{len(wrong)} events:\n" + "\n".join(told(each) for each in wrong[:10])
