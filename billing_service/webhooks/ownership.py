@@ -9,7 +9,7 @@ from bson import ObjectId
 from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 
-from ..documents import Finding, Organization, Subscription, database_now
+from ..documents import Finding, Organization, Subscription, WebhookEvent, database_now
 from ..documents.finding import OPEN_STATES
 from ..errors import StripeMissing
 from ..observability import log
@@ -135,8 +135,9 @@ def _named_owner(claim: Claim, stripe: StripeGateway) -> ObjectId | None:
     what = claim.subscription or claim.customer
     markers = (*claim.markers, *(_customer_marker(claim.customer, stripe) if claim.customer else ()))
     if not markers:
-        if claim.learned and exists(claim.learned):
-            return claim.learned
+        known = claim.learned or _settled_owner(claim.subscription)
+        if known and exists(known):
+            return known
         if not claim.priced:
             return None
         raise OwnerUnknown(f"{what} has a price of the plan file, and names no organization.")
@@ -198,6 +199,17 @@ def _owners_of_customers(ids: Collection[str]) -> dict[str | None, ObjectId]:
 def _among(ids: Collection[str]) -> Any:
     """Equality for one, which the planner knows without trying plans."""
     return next(iter(ids)) if len(ids) == 1 else {"$in": list(ids)}
+
+
+def _settled_owner(subscription_id: str | None) -> ObjectId | None:
+    """Whose the subscription was when an event of it was settled: it may be over, and nobody's row or candidate now."""
+    if subscription_id is None:
+        return None
+    settled = WebhookEvent.objects(
+        stripe_subscription_id=subscription_id, state="succeeded", outcome__in=("applied", "superseded")
+    )
+    newest = settled.order_by("-created").only("organization").first()
+    return newest.organization if newest else None
 
 
 def exists(org_id: ObjectId) -> bool:

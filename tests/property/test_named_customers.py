@@ -207,3 +207,20 @@ def test_a_payment_that_failed_is_made(world, known, order):
     assert OutboxSignal.objects(name="payment_failed").count() == 1
     world.settle(order)
     check(world)
+
+
+def test_the_end_of_a_candidate_that_only_its_session_named(world, known):
+    """A look has dropped it, and it names nobody: the ledger knows whose it was."""
+    other = world.there.check_out("business", "session")
+    world.tell_all()
+    assert [each for each, _ in candidates(world)] == [other]
+    world.there.end(other)
+    world.there.change(0)
+    [ended] = [each for each in world.there.collect() if world.there.events[each]["type"].endswith(".deleted")]
+    world.sync()
+    assert candidates(world) == []
+    world.post(ended)
+    world.handle()
+    assert WebhookEvent.objects(event_id=ended).first().outcome == "applied"
+    world.settle()
+    check(world)
