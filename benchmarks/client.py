@@ -112,13 +112,14 @@ class _Connection:
         self.received = b""
         self.since = 0.0
         self.left = 0
+        self.asked = False
 
     def begin(self, request: bytes, since: float, selector: selectors.BaseSelector) -> None:
         if not self.left:
             self.open(selector)
         assert self.socket
         self.left -= 1
-        self.since, self.received = since, b""
+        self.since, self.received, self.asked = since, b"", True
         self.socket.sendall(request)
 
     def open(self, selector: selectors.BaseSelector) -> None:
@@ -196,8 +197,12 @@ class _Poster:
         for key, _ in self.selector.select(timeout):
             connection = key.data
             status = connection.status()
+            if not connection.asked:  # the server hung up on a connection that was idle
+                connection.close(self.selector)
+                continue
             if status is None:
                 continue
+            connection.asked = False
             self.busy -= 1
             self.idle.append(connection)
             if status == 200:
