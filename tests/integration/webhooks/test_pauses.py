@@ -1,7 +1,6 @@
 """Pausing dispatch: what is stored, what is told, and the command line."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -149,19 +148,8 @@ def test_each_pause_is_told_of_and_a_lifted_one_no_more(app):
 
 
 @pytest.fixture
-def run(app, environment):
-    def call(*arguments, **changes):
-        done = subprocess.run(
-            [*COMMAND, "dispatch", *arguments],
-            env=os.environ | environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return call
+def run(command_line):
+    return lambda *arguments, **changes: command_line("dispatch", *arguments, **changes)
 
 
 def test_pausing_and_resuming_from_the_command_line(run, deliver, event_of):
