@@ -14,6 +14,8 @@ from .verify import wake_for_next
 
 SLICE_SECONDS = 20.0
 STORE_PAUSE_SECONDS = 5.0
+# While events keep arriving: a slice costs its round trips however few are in it.
+GATHERING_SECONDS = 0.1
 
 
 @job("webhooks", timeout=wakeups.DISPATCH_TIMEOUT)
@@ -46,7 +48,10 @@ def desk() -> Desk:
 def _handle_until(deadline: float) -> Counter:
     with runtime.stripe.background():
         return handle_due(
-            desk(), stop=lambda: shutdown.requested() or time.monotonic() >= deadline, busy=wakeups.wake_behind_others
+            desk(),
+            stop=lambda: shutdown.requested() or time.monotonic() >= deadline,
+            busy=wakeups.wake_behind_others,
+            gather=lambda: shutdown.wait(GATHERING_SECONDS),
         )
 
 

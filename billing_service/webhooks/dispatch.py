@@ -21,11 +21,17 @@ RENEWAL_SECONDS = 10.0
 
 
 def handle_due(
-    desk: Desk, *, stop: Callable[[], bool], limit: int = SLICE, busy: Callable[[], object] | None = None
+    desk: Desk,
+    *,
+    stop: Callable[[], bool],
+    limit: int = SLICE,
+    busy: Callable[[], object] | None = None,
+    gather: Callable[[], object] | None = None,
 ) -> Counter:
     """Handle due events until none is left or `stop()`; returns how many came to which end.
 
-    `busy` is called when a whole slice was due, so that others can be woken to help. Raises STORE_ERRORS.
+    `busy` is called when a whole slice was due, so that others can be woken to help; `gather` after a smaller one of
+    several events, to let the next one grow. Raises STORE_ERRORS.
     """
     ends: Counter = Counter()
     ledger.return_expired()
@@ -37,6 +43,8 @@ def handle_due(
             busy()
         with _renewed(events):
             _handle_slice(events, desk, stop, ends)
+        if 1 < len(events) < limit and gather:
+            gather()
     return ends
 
 

@@ -243,6 +243,18 @@ def test_stopping_returns_what_was_not_begun(organization, subscribed, arrive, d
     assert states == ["succeeded", "succeeded", "received", "received"]
 
 
+@pytest.mark.parametrize(("events", "gathered"), [(1, 0), (3, 1), (4, 0), (6, 1)])
+def test_only_a_slice_of_several_that_is_not_full_lets_the_next_one_grow(
+    organization, subscribed, arrive, desk, events, gathered
+):
+    for _ in range(events):
+        subscribed(organization())
+    arrive()
+    pauses = []
+    ends = handle_due(desk, stop=lambda: False, limit=4, gather=lambda: pauses.append(1))
+    assert (ends["applied"], len(pauses)) == (events, gathered)
+
+
 def test_two_workers_apply_each_event_once(organization, subscribed, arrive, app, desk, row):
     orgs = [organization() for _ in range(6)]
     for org_id in orgs:
