@@ -22,7 +22,7 @@ def page(queryset: Any, *, key: str, limit: int, cursor: str | None, number: int
         # The plain bound is for the planner: of an `or` beside other conditions it would read all from the newest on.
         below = Q(**{f"{key}__lt": at}) | (Q(**{key: at}) & Q(id__lt=last_id))
         wanted = queryset.filter(Q(**{f"{key}__lte": at}) & below)
-    rows = list(wanted.order_by(f"-{key}", "-id").skip((number - 1) * limit).limit(limit + 1))
+    rows = list(newest_first(wanted, key).skip((number - 1) * limit).limit(limit + 1))
     more = len(rows) > limit
     rows = rows[:limit]
     return {
@@ -32,6 +32,11 @@ def page(queryset: Any, *, key: str, limit: int, cursor: str | None, number: int
         "limit": limit,
         "next_cursor": _write(getattr(rows[-1], key), rows[-1].pk) if more else None,
     }
+
+
+def newest_first(queryset: Any, key: str) -> Any:
+    """The order of all lists: by the time field `key` and id, both descending."""
+    return queryset.order_by(f"-{key}", "-id")
 
 
 def _write(at: datetime, last_id: ObjectId) -> str:

@@ -3,18 +3,20 @@
 from typing import Any
 
 from ...documents import AdminAction
+from ..export import as_csv, exported
 from ..guard import requires
 from ..paging import page
 from . import blueprint
-from .schemas import AuditPage, AuditQuery
+from .schemas import AdminActionSchema, AuditPage, AuditQuery
 
 
 @blueprint.get("/audit")
 @blueprint.arguments(AuditQuery, location="query")
 @blueprint.response(200, AuditPage)
+@blueprint.doc(**exported("one line for each action, its nested values as JSON"))
 @requires("audit:read")
-def list_audit(query: dict[str, Any]) -> dict[str, Any]:
-    """List admin actions, newest first."""
+def list_audit(query: dict[str, Any]) -> Any:
+    """List admin actions, newest first, or download them."""
     names = {
         "org_id": "organization",
         "actor": "actor",
@@ -23,4 +25,7 @@ def list_audit(query: dict[str, Any]) -> dict[str, Any]:
         "before": "at__lt",
     }
     wanted = {field: query[name] for name, field in names.items() if name in query}
-    return page(AdminAction.objects(**wanted), key="at", limit=query["limit"], cursor=query.get("cursor"))
+    found = AdminAction.objects(**wanted)
+    if query["format"] == "csv":
+        return as_csv(found, key="at", schema=AdminActionSchema(), name="audit")
+    return page(found, key="at", limit=query["limit"], cursor=query.get("cursor"))

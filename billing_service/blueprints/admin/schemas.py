@@ -2,7 +2,8 @@
 
 from marshmallow import fields
 
-from ..wire import FieldName, Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, stripe_id, text
+from ..export import ExportQuery
+from ..wire import FieldName, Instant, NoteBody, OrgId, Page, Wire, one_of, stripe_id, text
 
 
 class OverrideSchema(Wire):
@@ -207,7 +208,7 @@ class CancelSchema(ChangeSchema):
     verified = fields.Boolean()
 
 
-class AuditQuery(PageQuery):
+class AuditQuery(ExportQuery):
     org_id = OrgId()
     actor = text(most=200)
     action = text(most=50)

@@ -1,5 +1,9 @@
 """GET /api/admin/billing/audit"""
 
+import csv
+import io
+import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -94,3 +98,45 @@ def test_it_rejects_bad_input(client, admin, query):
     answer = client.get(f"{URL}?{query}", headers=admin)
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
     assert answer.json["errors"]
+
+
+def downloaded(client, headers, query=""):
+    answer = client.get(f"{URL}?format=csv{query}", headers=headers)
+    assert answer.status_code == 200
+    assert answer.content_type == "text/csv; charset=utf-8"
+    return answer, list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_all_that_matches_can_be_downloaded(client, admin, actions):
+    answer, rows = downloaded(client, admin)
+    assert re.fullmatch(r'attachment; filename="audit-\d{8}T\d{6}Z\.csv"', answer.headers["Content-Disposition"])
+    listed = [item for page in pages(client, admin, "limit=7") for item in page["items"]]
+    assert [row["id"] for row in rows] == [item["id"] for item in listed]
+    assert list(rows[0]) == list(listed[0])
+    assert rows[0]["at"] == "2026-01-01T00:00:12.000Z"
+    assert json.loads(rows[0]["after"])["plan"] == "pro"
+    assert (rows[0]["note"], rows[0]["orgId"]) == ("", str(actions))
+    _, filtered = downloaded(client, admin, "&actor=bob")
+    assert (len(filtered), {row["actor"] for row in filtered}) == (12, {"bob"})
+
+
+def test_a_spreadsheet_takes_no_text_of_a_download_for_a_formula(client, admin, actions):
+    hostile = ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", 'a "quoted", text\nof two lines']
+    for note in hostile:
+        AdminAction.objects.first().modify(set__note=note)
+        _, rows = downloaded(client, admin)
+        (shown,) = [row["note"] for row in rows if row["note"]]
+        assert shown == (note if note[0] == "a" else f"'{note}")
+
+
+def test_a_download_takes_no_page(client, admin):
+    for query in ("limit=5", "cursor=x"):
+        answer = client.get(f"{URL}?format=csv&{query}", headers=admin)
+        assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+        assert list(answer.json["errors"]) == [query.split("=")[0]]
+    assert client.get(f"{URL}?format=xls", headers=admin).status_code == 422
+
+
+def test_a_download_needs_the_permission(client, token):
+    assert client.get(f"{URL}?format=csv").status_code == 401
+    assert client.get(f"{URL}?format=csv", headers=token("service")).status_code == 403
