@@ -64,6 +64,7 @@ SubscriptionNotFound = _kind(
     "SubscriptionNotFound", 404, "subscription_not_found", "The organization has no subscription row"
 )
 EventNotFound = _kind("EventNotFound", 404, "event_not_found", "The ledger has no such event")
+FindingNotFound = _kind("FindingNotFound", 404, "finding_not_found", "There is no such finding")
 ReplayNotFound = _kind("ReplayNotFound", 404, "replay_not_found", "There is no such replay")
 RequestTimeout = _kind("RequestTimeout", 408, "request_timeout", "The request took too long to arrive")
 MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
@@ -80,6 +81,7 @@ OrganizationConflict = _kind(
     "OrganizationConflict", 409, "organization_conflict", "Stripe's metadata names another organization"
 )
 NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
+FindingResolved = _kind("FindingResolved", 409, "finding_resolved", "The finding is resolved already")
 NotDead = _kind("NotDead", 409, "not_dead", "The event is not a dead letter")
 MissingUnproven = _kind(
     "MissingUnproven",

@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 from ..access import PERMISSIONS, Identity
 from ..errors import Forbidden, InvalidRequest, Unauthorized
 from ..runtime import runtime
-from .wire import EventId, parse_org_id
+from .wire import EventId, parse_object_id, parse_org_id
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -63,6 +63,7 @@ def _verify() -> None:
 
 _READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "orgId": ("org_id", "organization", parse_org_id),
+    "findingId": ("finding_id", "finding", parse_object_id),
     "eventId": ("event_id", "event", EventId().deserialize),
     "jobId": ("job_id", "job", str),
 }

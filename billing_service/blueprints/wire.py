@@ -84,11 +84,16 @@ class OrgId(fields.Field):
         return parse_org_id(value)
 
 
-def parse_org_id(value: Any) -> ObjectId:
-    """Read an organization id; raises ValidationError."""
+def parse_object_id(value: Any) -> ObjectId:
+    """Read an id that MongoDB gave; raises ValidationError."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{24}", value):
         raise ValidationError("must be 24 hexadecimal characters")
     return ObjectId(value)
+
+
+def parse_org_id(value: Any) -> ObjectId:
+    """Read an organization id; raises ValidationError."""
+    return parse_object_id(value)
 
 
 class EventId(fields.String):
@@ -268,6 +273,7 @@ __all__ = [
     "camel",
     "iso",
     "one_of",
+    "parse_object_id",
     "parse_org_id",
     "plain_text",
     "stripe_id",

@@ -1,8 +1,12 @@
 """What does not fit between Stripe and us, remembered until it is resolved."""
 
+from typing import Any
+
 from mongoengine import DateTimeField, DictField, Document, IntField, ListField, ObjectIdField, StringField
 
+STATES = ("open", "acknowledged", "resolved")
 OPEN_STATES = ("open", "acknowledged")
+SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
 class Finding(Document):
@@ -10,7 +14,7 @@ class Finding(Document):
 
     fingerprint = StringField(required=True)
     kind = StringField(required=True)
-    severity = StringField(required=True, choices=("critical", "high", "medium", "low", "info"))
+    severity = StringField(required=True, choices=SEVERITIES)
     cause = StringField(required=True, default="unknown")
     organization = ObjectIdField()
     stripe_customer_id = StringField()
@@ -20,8 +24,11 @@ class Finding(Document):
     first_seen_at = DateTimeField(required=True)
     last_seen_at = DateTimeField(required=True)
     times_seen = IntField(required=True, default=1)
-    state = StringField(required=True, choices=("open", "acknowledged", "resolved"))
+    state = StringField(required=True, choices=STATES)
     acknowledged_until = DateTimeField()
+    acknowledged_at = DateTimeField()
+    acknowledged_by = StringField()
+    acknowledged_note = StringField()
     resolved_at = DateTimeField()
     resolved_by = StringField()
     expires_at = DateTimeField()
@@ -39,6 +46,26 @@ class Finding(Document):
             },
             {"fields": ["organization", "state", "-last_seen_at"], "name": "organization_state"},
             {"fields": ["state", "-last_seen_at"], "name": "state_newest"},
+            # Listed by the time that does not change while somebody turns the pages.
+            {"fields": ["-first_seen_at", "-id"], "name": "newest"},
+            {"fields": ["state", "-first_seen_at", "-id"], "name": "state_first_seen"},
+            {"fields": ["kind", "-first_seen_at", "-id"], "name": "kind_first_seen"},
+            {"fields": ["severity", "-first_seen_at", "-id"], "name": "severity_first_seen"},
+            {"fields": ["organization", "-first_seen_at", "-id"], "name": "organization_first_seen"},
+            {
+                "fields": ["acknowledged_until"],
+                "name": "acknowledged_until",
+                "partialFilterExpression": {"state": "acknowledged"},
+            },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],
     }
+
+    def describe(self) -> dict[str, Any]:
+        """The finding as plain values, as answers show it."""
+        return {name: getattr(self, name) for name in self._fields if name not in ("fingerprint", "expires_at")} | {
+            "id": str(self.pk),
+            "stored": dict(self.stored),
+            "live": dict(self.live),
+            "stripe_subscription_ids": list(self.stripe_subscription_ids),
+        }

@@ -9,7 +9,7 @@ from rq.registry import clean_registries
 from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
-from .. import outbox
+from .. import outbox, reconciliation
 from ..observability import log
 from ..operations import settle_lapsed
 from ..runtime import runtime
@@ -54,6 +54,10 @@ def _lift_overrides() -> int:
     return lift_expired_overrides(plans=runtime.plans, now=runtime.clock())
 
 
+def _reopen_findings() -> int:
+    return reconciliation.reopen_lapsed(runtime.clock())
+
+
 def _wake_outbox() -> int:
     due = outbox.count_due()
     if due:
@@ -91,6 +95,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "cancels_settled": _follow_up_cancels,
     "operations_settled": _settle_operations,
     "overrides_lifted": _lift_overrides,
+    "findings_reopened": _reopen_findings,
     "pauses_warned_of": _warn_of_pauses,
     "signals_due": _wake_outbox,
     "runs_taken_up": _take_up_runs,

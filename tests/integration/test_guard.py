@@ -28,7 +28,13 @@ OPEN = {
     "console.asset",
     "stripe_webhooks.receive_webhook",
 }
-VALUES = {"orgId": str(ObjectId("5" * 24)), "name": "x", "eventId": "evt_1", "jobId": "replay-evt_1-1"}
+VALUES = {
+    "orgId": str(ObjectId("5" * 24)),
+    "name": "x",
+    "eventId": "evt_1",
+    "jobId": "replay-evt_1-1",
+    "findingId": str(ObjectId("5" * 24)),
+}
 
 
 def guarded(app):

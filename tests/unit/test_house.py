@@ -24,6 +24,7 @@ FLOORS = {
     "plans": 2,
     "operations": 3,
     "outbox": 3,
+    "reconciliation": 3,
     "subscriptions": 3,
     "webhooks": 3,
     "runtime": 4,
@@ -38,7 +39,17 @@ FLOORS = {
 
 # Who alone may import a library.
 RESERVED = {
-    "mongoengine": {"documents", "outbox", "subscriptions", "operations", "webhooks", "startup", "blueprints", "jobs"},
+    "mongoengine": {
+        "documents",
+        "outbox",
+        "subscriptions",
+        "operations",
+        "reconciliation",
+        "webhooks",
+        "startup",
+        "blueprints",
+        "jobs",
+    },
     "stripe": {"stripe_gateway"},
     "rq": {"jobs"},
     "rq_scheduler": {"jobs"},

@@ -138,11 +138,20 @@ class FindingSchema(Wire):
     severity = fields.String()
     cause = fields.String()
     state = fields.String()
+    org_id = OrgId(attribute="organization", allow_none=True)
+    stripe_customer_id = fields.String(allow_none=True)
     stripe_subscription_ids = fields.List(fields.String())
+    stored = fields.Raw()
     live = fields.Raw()
     first_seen_at = Instant()
     last_seen_at = Instant()
     times_seen = fields.Integer()
+    acknowledged_until = Instant(allow_none=True)
+    acknowledged_at = Instant(allow_none=True)
+    acknowledged_by = fields.String(allow_none=True)
+    acknowledged_note = fields.String(allow_none=True)
+    resolved_at = Instant(allow_none=True)
+    resolved_by = fields.String(allow_none=True)
 
 
 class AdminActionSchema(Wire):
