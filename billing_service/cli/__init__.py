@@ -13,6 +13,7 @@ from . import (  # noqa: F401  (commands register themselves)
     dead_letters,
     dispatching,
     events,
+    jobs,
     processes,
     repairs,
     replaying,

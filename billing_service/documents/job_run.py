@@ -7,11 +7,15 @@ OPEN_JOB_STATES = ("claimed", "running", "failed")
 
 
 class JobRun(Document):
-    """A job's run for one slot (`20261122T0300`, UTC). `attempt` and `state` together guard each transition."""
+    """A job's run for one slot (`20261122T0300`, UTC). `attempt`, `part` and `state` together guard each transition.
+
+    A job that is too long for one go is done in parts: `cursor` is where the next one begins, `summary` adds up.
+    """
 
     job = StringField(required=True)
     slot = StringField(required=True)
     attempt = IntField(required=True, default=1)
+    part = IntField(default=0)
     state = StringField(required=True, choices=JOB_STATES)
     # Until then a claimed run may wait for a worker, and a running one may run.
     lease_until = DateTimeField(required=True)

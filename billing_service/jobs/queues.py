@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.timeouts import JobTimeoutException
 
@@ -26,30 +27,64 @@ FAILURE_SECONDS = 86_400
 Job = Callable[..., Any]
 
 
-def job(queue: str, timeout: int) -> Callable[[Job], Job]:
+def job(queue: str, timeout: int, *, in_parts: bool = False) -> Callable[[Job], Job]:
     """Make a function a job of `queue` that may take `timeout` seconds.
 
     Enqueued with `slot` and `attempt` it has a JobRun row: it runs only if the row was claimed for it, and what
-    it returns (a dict) becomes the row's summary.
+    it returns (a dict) becomes the row's summary. `in_parts` it gets a `cursor` (empty at first) and returns a
+    `runs.Part`; each part is a job of its own, so that others of its queue and the queues before it come in between.
+    Who carries out the parts himself says `enqueue_next=False`.
     """
 
     def decorate(function: Job) -> Job:
         @functools.wraps(function)
-        def carried_out(*args: Any, slot: str | None = None, attempt: int = 1, **kwargs: Any) -> Any:
-            def work() -> Any:
+        def carried_out(
+            *args: Any,
+            slot: str | None = None,
+            attempt: int = 1,
+            part: int = 0,
+            enqueue_next: bool = True,
+            **kwargs: Any,
+        ) -> Any:
+            def work(cursor: dict[str, Any]) -> Any:
                 with _cut_off_by_timeout():
-                    return function(*args, **kwargs)
+                    return function(*args, **kwargs, cursor=cursor) if in_parts else function(*args, **kwargs)
 
             with _told(function.__name__):
                 if slot is None:
-                    return work()
-                return runs.carry_out(function.__name__, slot, attempt, timeout, work)
+                    return _to_the_end(work) if in_parts else work({})
+                result = runs.carry_out(function.__name__, slot, attempt, timeout, work, part=part)
+            if isinstance(result, runs.Part):
+                if enqueue_next and result.cursor is not None and result.pause is None:
+                    _enqueue_next(carried_out, slot, part + 1)
+                return result.summary
+            return result
 
         carried_out.queue = queue  # type: ignore[attr-defined]
         carried_out.timeout = timeout  # type: ignore[attr-defined]
         return carried_out
 
     return decorate
+
+
+def _to_the_end(work: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """All parts at once, without a row: whoever calls it waits for it."""
+    summary: dict[str, Any] = {}
+    cursor: dict[str, Any] | None = {}
+    while cursor is not None:
+        done = work(cursor)
+        summary, cursor = runs.added_up(summary, done.summary), done.cursor
+        if done.pause:
+            break
+    return summary
+
+
+def _enqueue_next(function: Job, slot: str, part: int) -> None:
+    try:
+        enqueue_run(function, slot, 1, part)
+    except RedisError as error:
+        # The claim has two minutes to start; then the sweep takes it up.
+        log.warning("slot_not_enqueued", job_name=function.__name__, slot=slot, part=part, error=type(error).__name__)
 
 
 def enqueue(function: Job, *args: Any, job_id: str | None = None, **kwargs: Any) -> str:
@@ -67,10 +102,12 @@ def enqueue(function: Job, *args: Any, job_id: str | None = None, **kwargs: Any)
     ).id
 
 
-def enqueue_run(function: Job, slot: str, attempt: int) -> str:
-    """Put a claimed slot of a periodic job on its queue. Raises RedisError."""
+def enqueue_run(function: Job, slot: str, attempt: int, part: int = 0) -> str:
+    """Put a claimed slot of a periodic job, or its next part, on its queue. Raises RedisError."""
     job_id = f"{function.__name__}-{slot}-{attempt}"
-    return enqueue(function, job_id=job_id, slot=slot, attempt=attempt)
+    if not part:
+        return enqueue(function, job_id=job_id, slot=slot, attempt=attempt)
+    return enqueue(function, job_id=f"{job_id}-{part}", slot=slot, attempt=attempt, part=part)
 
 
 class _OutOfTime(BaseException):

@@ -1,6 +1,7 @@
 """The runs of periodic jobs: a slot is claimed once, run at most three times, and given up aloud."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +19,18 @@ START_WITHIN = timedelta(minutes=2)
 OVERTIME = timedelta(seconds=30)
 ATTEMPTS = 3
 KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one go of a long job did, and where the next one begins; without a cursor it was the last.
+
+    With a `pause`, longer than START_WITHIN, the next one is left to the sweep, so long after this one.
+    """
+
+    summary: dict[str, Any]
+    cursor: dict[str, Any] | None = None
+    pause: timedelta | None = None
 
 
 def slot_name(slot: datetime) -> str:
@@ -38,23 +51,56 @@ def claim(job: str, slot: str, *, kept: timedelta = KEPT) -> bool:
     return True
 
 
-def carry_out(job: str, slot: str, attempt: int, timeout: int, work: Callable[[], Any]) -> Any:
-    """Do the work if the slot is claimed for this attempt; its end is recorded either way."""
+def carry_out(
+    job: str, slot: str, attempt: int, timeout: int, work: Callable[[dict[str, Any]], Any], *, part: int = 0
+) -> Any:
+    """Do the work if the slot is claimed for this attempt; its end is recorded either way.
+
+    `work` gets the cursor. If it returns a Part that is not the last, the next one is claimed here.
+    """
     now = database_now()
-    mine = JobRun.objects(job=job, slot=slot, attempt=attempt)
+    # Rows of an earlier version have no part.
+    mine = JobRun.objects(job=job, slot=slot, attempt=attempt, part__in=[part] if part else [0, None])
     lease_until = now + timedelta(seconds=timeout) + OVERTIME
-    if not mine.filter(state="claimed").update_one(
-        set__state="running", set__started_at=now, set__lease_until=lease_until
-    ):
+    row = mine.filter(state="claimed").modify(
+        set__state="running", set__started_at=now, set__lease_until=lease_until, new=True
+    )
+    if row is None:
         log.info("job_run_not_ours", slot=slot, attempt=attempt)
         return None
     try:
-        result = work()
+        result = work(row.cursor)
     except Exception as error:
         _end(mine, "failed", set__error=f"{type(error).__name__}: {message_of(error)}")
         raise
-    _end(mine, "succeeded", set__summary=result if isinstance(result, dict) else {}, unset__error=True)
+    if not isinstance(result, Part):
+        _end(mine, "succeeded", set__summary=result if isinstance(result, dict) else {}, unset__error=True)
+    elif result.cursor is None:
+        _end(mine, "succeeded", set__summary=added_up(row.summary, result.summary), unset__error=True)
+    else:
+        _go_on(mine, row, result)
     return result
+
+
+def added_up(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """The summary of two parts: counts are added, of everything else the later one is told."""
+    return before | {name: before.get(name, 0) + value if type(value) is int else value for name, value in more.items()}
+
+
+def _go_on(mine: Any, row: JobRun, done: Part) -> None:
+    """Claim the next part, for its first attempt: who gets ahead is not given up for its number of parts."""
+    now = database_now()
+    written = mine.filter(state="running").update_one(
+        set__state="claimed",
+        set__part=(row.part or 0) + 1,
+        set__attempt=1,
+        set__cursor=done.cursor,
+        set__summary=added_up(row.summary, done.summary),
+        set__lease_until=now + (done.pause or START_WITHIN),
+        unset__error=True,
+    )
+    if not written:
+        log.warning("job_run_lost", state="claimed")
 
 
 def take_up_lost(jobs: frozenset[str]) -> list[JobRun]:

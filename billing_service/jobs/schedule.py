@@ -25,11 +25,17 @@ class Row:
         slot = CronTab(self.cron).previous(now=whole + timedelta(seconds=1), default_utc=True, return_datetime=True)
         return slot.replace(tzinfo=UTC)
 
+    def next_slot(self, now: datetime) -> datetime:
+        """The first time after `now` that the job is due."""
+        whole = now.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+        return CronTab(self.cron).next(now=whole, default_utc=True, return_datetime=True).replace(tzinfo=UTC)
+
 
 SCHEDULE: tuple[Row, ...] = (
     Row("sweep", "* * * * *", "billing_service.jobs.sweep.sweep", catch_up=False),
     # Not on the hour, when everybody's jobs ask Stripe.
     Row("missed_events", "7 * * * *", "billing_service.jobs.missed_events.missed_events"),
+    Row("dunning", "0 3 * * *", "billing_service.jobs.dunning.dunning"),
 )
 
 

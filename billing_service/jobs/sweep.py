@@ -75,7 +75,7 @@ def _take_up_runs() -> int:
     lost = runs.take_up_lost(frozenset(repeated))
     for run in lost:
         log.warning("job_run_taken_up", job_name=run.job, slot=run.slot, attempt=run.attempt)
-        enqueue_run(import_attribute(repeated[run.job].function), run.slot, run.attempt)
+        enqueue_run(import_attribute(repeated[run.job].function), run.slot, run.attempt, run.part or 0)
     return len(lost)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from redis.exceptions import RedisError
 from rq.utils import import_attribute
 
-from ..documents import STORE_ERRORS, JobRun, ServiceState
+from ..documents import STORE_ERRORS, JobRun, ServiceState, database_now
 from ..observability import log
 from ..runtime import runtime
 from . import runs
@@ -41,6 +41,19 @@ def start_slot(row: Row, slot: datetime) -> bool:
         # The claim has two minutes to start; then the sweep takes it up.
         log.warning("slot_not_enqueued", job_name=row.job, slot=name, error=type(error).__name__)
     return True
+
+
+def run_here(row: Row, slot: str) -> JobRun:
+    """Claim a slot and carry out its parts one after the other; returns the run at its end, failure or pause."""
+    runs.claim(row.job, slot)
+    while True:
+        run = JobRun.objects(job=row.job, slot=slot).first()
+        if run.state != "claimed" or run.lease_until - database_now() > runs.START_WITHIN:
+            return run
+        try:
+            import_attribute(row.function)(slot=slot, attempt=run.attempt, part=run.part or 0, enqueue_next=False)
+        except Exception as error:  # the run tells of it
+            log.error("job_failed", job_name=row.job, slot=slot, exc_info=error)
 
 
 def catch_up(rows: tuple[Row, ...], now: datetime) -> list[str]:

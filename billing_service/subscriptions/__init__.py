@@ -6,6 +6,7 @@ from .cancellation import cancel, foretell, outcome_of
 from .comparison import Live, read_live
 from .convergence import LostRace, commit_all, converge, stored_row
 from .decision import Change
+from .dunning import Dunned, find_overdue, suspend_overdue
 from .observation import MARKER, named_organization
 from .synchronization import (
     OF_STRIPE,
@@ -26,6 +27,7 @@ __all__ = [
     "OF_STRIPE",
     "Change",
     "Comparison",
+    "Dunned",
     "Live",
     "LostRace",
     "Wanted",
@@ -35,6 +37,7 @@ __all__ = [
     "commit_all",
     "compare",
     "converge",
+    "find_overdue",
     "follow",
     "follow_up_cancels",
     "foretell",
@@ -47,6 +50,7 @@ __all__ = [
     "require_organization",
     "require_row",
     "stored_row",
+    "suspend_overdue",
     "sync",
     "verify_due",
 ]

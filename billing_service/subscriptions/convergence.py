@@ -46,6 +46,7 @@ def converge(
     also: Also | None = None,
     dry_run: bool = False,
     strict_plan: bool = False,
+    overdue_since: datetime | None = None,
 ) -> Change:
     """Bring the organization's row to what `look` shows; `also` runs in the same transaction.
 
@@ -65,6 +66,7 @@ def converge(
                 source=source,
                 newest_created=newest_event_of(seen.ids) if seen else None,
                 strict_plan=strict_plan,
+                overdue_since=overdue_since,
             )
             refuse_shared(change)
             if dry_run:

@@ -73,12 +73,13 @@ def decide(
     source: str,
     newest_created: datetime | None = None,
     strict_plan: bool = False,
+    overdue_since: datetime | None = None,
 ) -> Change:
     """The row's next state. `seen` None: nothing was read, only what time itself changes is decided.
 
     `newest_created` is the newest known event time of the subscriptions that were shown or asked for. With
     `strict_plan` a live subscription whose price means no plan raises PlanUnresolved, otherwise the plan is kept
-    and told of.
+    and told of. A past_due that began at `overdue_since` or before is suspended.
     """
     values: dict[str, Any] = {"synced_at": now, "synced_from": source}
     resolution: Resolution | None = None
@@ -92,6 +93,8 @@ def decide(
             values["stripe_plan"] = resolution.plan
         elif seen.chosen is not None and seen.chosen.status in LIVE:
             values["stripe_plan"] = _kept_plan(row)
+    if overdue_since and _is_overdue(row, values, overdue_since):
+        values["suspended_at"] = now
     if row.override and not holds(row.override, now):
         values["override"] = None
     after = {
@@ -107,6 +110,12 @@ def decide(
         resolution if unresolved else None,
         bool(resolution and resolution.ambiguous),
     )
+
+
+def _is_overdue(row: Subscription, values: Mapping[str, Any], overdue_since: datetime) -> bool:
+    names = ("status", "past_due_since", "suspended_at")
+    status, since, suspended_at = (values.get(name, getattr(row, name)) for name in names)
+    return status == "past_due" and suspended_at is None and since is not None and since <= overdue_since
 
 
 def _customer_deleted_at(row: Subscription, seen: Observation, now: datetime) -> datetime | None:

@@ -225,7 +225,7 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
             raise  # it is Stripe, the key or the store, not this row
         except Exception as error:
             # One row that cannot be looked at must not hold up the others.
-            _tell_of("verify_postponed", row, error)
+            tell_of("verify_postponed", row, error)
             # What has ended and is still not shown is gone: this was the second look.
             over = isinstance(error, StripeMissing) and row.status in ENDED
             Subscription.objects(id=row.pk, verify_at=row.verify_at).update_one(
@@ -234,7 +234,8 @@ def verify_due(*, stripe: StripeGateway, plans: Plans, now: datetime) -> int:
     return done
 
 
-def _tell_of(what: str, row: Subscription, error: Exception) -> None:
+def tell_of(what: str, row: Subscription, error: Exception) -> None:
+    """Log what became of a row: a refusal by its code, a bug with its traceback."""
     if isinstance(error, BillingError):
         log.warning(what, organization=str(row.organization), code=error.code)
     else:
@@ -261,7 +262,7 @@ def lift_expired_overrides(*, plans: Plans, now: datetime) -> int:
         except STORE_ERRORS:
             raise
         except Exception as error:
-            _tell_of("override_not_lifted", row, error)
+            tell_of("override_not_lifted", row, error)
     return lifted
 
 

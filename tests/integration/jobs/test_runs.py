@@ -25,6 +25,17 @@ def counted(sum_of=()):
     return {"sum": sum(sum_of)}
 
 
+@job("batch", timeout=30, in_parts=True)
+def divided(stop_at=3, pause=None, *, cursor):
+    """A job of the tests that is done in parts."""
+    place = cursor.get("place", 0) + 1
+    if stop_at == "fail" and place == 2:
+        raise ValueError("no second part")
+    if place == (3 if stop_at == "fail" else stop_at):
+        return runs.Part({"counted": 1, "last": str(place)})
+    return runs.Part({"counted": 1, "last": str(place)}, {"place": place}, pause)
+
+
 def run_of(job_name="counted", slot="20261122T0300"):
     return JobRun.objects(job=job_name, slot=slot).first()
 
@@ -142,3 +153,54 @@ def test_the_sweep_survives_a_part_that_fails(app, runtime, servers):
 def test_job_ids_name_slot_and_attempt(app, runtime):
     assert enqueue_run(counted, "20261122T0300", 2) == "counted-20261122T0300-2"
     assert queued(runtime, "batch") == ["counted-20261122T0300-2"]
+
+
+def test_a_long_run_goes_on_in_parts(app, runtime):
+    runs.claim("divided", "20261122T0300")
+    for part in range(3):
+        assert divided(slot="20261122T0300", attempt=1, part=part) == {"counted": 1, "last": str(part + 1)}
+        assert divided(slot="20261122T0300", attempt=1, part=part) is None
+    assert queued(runtime, "batch") == ["divided-20261122T0300-1-1", "divided-20261122T0300-1-2"]
+    run = run_of("divided")
+    assert (run.state, run.part, run.summary) == ("succeeded", 2, {"counted": 3, "last": "3"})
+
+
+def test_without_a_slot_all_parts_run_at_once(app, runtime):
+    assert divided(4) == {"counted": 4, "last": "4"}
+    assert queued(runtime, "batch") == []
+
+
+def test_a_part_that_fails_is_taken_up_from_its_cursor(app, runtime):
+    runs.claim("divided", "20261122T0300")
+    divided("fail", slot="20261122T0300", attempt=1)
+    with pytest.raises(ValueError, match="no second part"):
+        divided("fail", slot="20261122T0300", attempt=1, part=1)
+    [taken] = runs.take_up_lost(frozenset({"divided"}))
+    assert (taken.attempt, taken.part, taken.cursor) == (2, 1, {"place": 1})
+    assert divided(2, slot="20261122T0300", attempt=2, part=1) == {"counted": 1, "last": "2"}
+    assert run_of("divided").summary == {"counted": 2, "last": "2"}
+
+
+def test_the_attempts_are_those_of_a_part(app):
+    runs.claim("divided", "20261122T0300")
+    for part in range(5):
+        JobRun.objects(job="divided").update_one(set__lease_until=database_now() - timedelta(seconds=1))
+        [taken] = runs.take_up_lost(frozenset({"divided"}))
+        assert (taken.attempt, taken.part) == (2, part)
+        divided(99, slot="20261122T0300", attempt=2, part=part)
+    assert run_of("divided").state == "claimed"
+
+
+def test_a_part_with_a_pause_is_left_to_the_sweep(app, runtime):
+    runs.claim("divided", "20261122T0300")
+    divided(3, timedelta(minutes=5), slot="20261122T0300", attempt=1)
+    assert queued(runtime, "batch") == []
+    assert 290 < (run_of("divided").lease_until - database_now()).total_seconds() <= 300
+    assert runs.take_up_lost(frozenset({"divided"})) == []
+
+
+def test_a_run_of_an_earlier_version_has_no_part(app):
+    runs.claim("counted", "20261122T0300")
+    JobRun._get_collection().update_one({"job": "counted"}, {"$unset": {"part": 1}})
+    assert counted((1, 2), slot="20261122T0300", attempt=1) == {"sum": 3}
+    assert run_of().state == "succeeded"
