@@ -29,6 +29,10 @@ class Override(EmbeddedDocument):
     at = DateTimeField()
     until = DateTimeField()
 
+    def describe(self) -> dict[str, Any]:
+        """The override as plain values."""
+        return {name: getattr(self, name) for name in ("plan", "note", "actor", "at", "until")}
+
 
 class Candidate(EmbeddedDocument):
     """Another subscription seen for this organization that had not ended."""
@@ -115,10 +119,6 @@ class Subscription(Document):
     def describe(self) -> dict[str, Any]:
         """The row as plain values: the subscription object of answers and of the audit log."""
         plain = {name: getattr(self, name) for name in self._fields if name not in ("id", "override", "candidates")}
-        plain["override"] = (
-            {name: getattr(self.override, name) for name in ("plan", "note", "actor", "at", "until")}
-            if self.override
-            else None
-        )
+        plain["override"] = self.override.describe() if self.override else None
         plain["candidates"] = [each.describe() for each in self.candidates]
         return plain

@@ -8,6 +8,7 @@ from .convergence import LostRace, commit_all, converge, stored_row
 from .decision import Change
 from .dunning import Dunned, find_overdue, suspend_overdue
 from .observation import MARKER, named_organization
+from .override import bump
 from .synchronization import (
     OF_STRIPE,
     change_outcome,
@@ -32,6 +33,7 @@ __all__ = [
     "LostRace",
     "Wanted",
     "actions",
+    "bump",
     "cancel",
     "change_outcome",
     "commit_all",

@@ -5,7 +5,7 @@ was read before Stripe was asked; leases elsewhere only save work.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from .. import outbox
-from ..documents import Finding, Organization, OutboxSignal, Subscription, WebhookEvent, in_transaction
+from ..documents import Finding, Organization, OutboxSignal, Override, Subscription, WebhookEvent, in_transaction
 from ..documents.finding import OPEN_STATES
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
@@ -47,12 +47,14 @@ def converge(
     dry_run: bool = False,
     strict_plan: bool = False,
     overdue_since: datetime | None = None,
+    imposed: Callable[[Subscription], Mapping[str, Any]] | None = None,
 ) -> Change:
     """Bring the organization's row to what `look` shows; `also` runs in the same transaction.
 
-    Makes the row when there is none. `look` may be called several times and may raise any refusal; then
-    nothing is written. Raises CustomerShared when Stripe's customer or subscription belongs to another
-    organization's row, Conflict when other writers were first every time.
+    Makes the row when there is none. `imposed` is what an admin decides of the row as it is, Stripe aside. `look`
+    may be called several times and may raise any refusal; then nothing is written. Raises CustomerShared when
+    Stripe's customer or subscription belongs to another organization's row, Conflict when other writers were first
+    every time.
     """
     for attempt in range(TRIES):
         row = stored_row(org_id) or Subscription(organization=org_id, plan=plans.free, version=0)
@@ -67,6 +69,7 @@ def converge(
                 newest_created=newest_event_of(seen.ids) if seen else None,
                 strict_plan=strict_plan,
                 overdue_since=overdue_since,
+                imposed=imposed(row) if imposed else None,
             )
             refuse_shared(change)
             if dry_run:
@@ -183,7 +186,9 @@ def _write_rows(changes: Sequence[Change]) -> list[ObjectId]:
 
 
 def _stored(value: Any) -> Any:
-    return [each.to_mongo() for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [each.to_mongo() for each in value]
+    return value.to_mongo() if isinstance(value, Override) else value
 
 
 def _write_plans(changes: Sequence[Change]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from ..documents import Candidate, Subscription
+from ..documents import Candidate, Override, Subscription
 from ..errors import PlanUnresolved
 from ..plans import Plans, Resolution
 from ..stripe_gateway.shapes import LiveSubscription
@@ -74,12 +74,14 @@ def decide(
     newest_created: datetime | None = None,
     strict_plan: bool = False,
     overdue_since: datetime | None = None,
+    imposed: Mapping[str, Any] | None = None,
 ) -> Change:
     """The row's next state. `seen` None: nothing was read, only what time itself changes is decided.
 
     `newest_created` is the newest known event time of the subscriptions that were shown or asked for. With
     `strict_plan` a live subscription whose price means no plan raises PlanUnresolved, otherwise the plan is kept
     and told of. A past_due that began at `overdue_since` or before is suspended.
+    `imposed` are fields that an admin decides: the override.
     """
     values: dict[str, Any] = {"synced_at": now, "synced_from": source}
     resolution: Resolution | None = None
@@ -95,7 +97,8 @@ def decide(
             values["stripe_plan"] = _kept_plan(row)
     if overdue_since and _is_overdue(row, values, overdue_since):
         values["suspended_at"] = now
-    if row.override and not holds(row.override, now):
+    values |= imposed or {}
+    if (override := values.get("override", row.override)) and not holds(override, now):
         values["override"] = None
     after = {
         name: values.get(name, getattr(row, name)) for name in ("override", "status", "suspended_at", "stripe_plan")
@@ -166,7 +169,9 @@ def _ended(row: Subscription, seen: Observation | None) -> frozenset[str]:
 
 
 def _plain(value: Any) -> Any:
-    return [each.describe() for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [each.describe() for each in value]
+    return value.describe() if isinstance(value, Override) else value
 
 
 def _verify_at(seen: Observation, newest_created: datetime | None, now: datetime) -> datetime | None:

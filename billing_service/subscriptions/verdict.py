@@ -155,11 +155,20 @@ class _Facts:
             "metadata.organizationId at Stripe, then sync; nothing is guessed."
             if stranger
             else f"{self._money()}Stripe and our row differ in {fields}. {sync}",
-            "overridden": "Both sides agree; an admin's override decides the plan, whatever Stripe says.",
+            "overridden": "Both sides agree; an admin's override decides the plan, whatever Stripe says: "
+            + self._override(),
             "not_billed": "There is nothing live at Stripe and we grant nothing that is paid for: both sides agree.",
             "in_sync": "Stripe and our row agree.",
         }
         return sentences[verdict]
+
+    def _override(self) -> str:
+        override = self.row.override if self.row else None
+        if override is None:
+            return ""
+        until = f"until {override.until:%Y-%m-%d %H:%M} UTC" if override.until else "until it is lifted"
+        note = f" ({override.note})" if override.note else ""
+        return f"{override.plan}, set by {override.actor or 'somebody'} {until}{note}."
 
     def _money(self) -> str:
         """The sentence that matters most: is it paid and not granted, or granted and not paid?"""
@@ -176,6 +185,14 @@ class _Facts:
         return f"{billed}, which means {plan.live}; we grant {plan.stored}. "
 
 
+ACTIONS = (
+    ("sync", "sync:create"),
+    ("link", "link:create"),
+    ("cancel", "cancel:create"),
+    ("bump", "plan:override"),
+)
+
+
 def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, Any]]:
     """What can be done now, and why not for the rest: name, permission, allowed, reason."""
     granted = permissions_of(roles)
@@ -186,7 +203,8 @@ def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, An
     unproven = (
         "the key cannot prove that the subscription is gone" if live and live.missing and not live.proven else None
     )
-    blocked = {
+    blocked: dict[str, str | None] = {
+        "bump": None,
         "sync": None
         if row is None
         else down or unproven or (None if looked else "there is no Stripe subscription to look at"),
@@ -196,7 +214,7 @@ def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, An
     if row is None:
         blocked["sync"] = blocked["cancel"] = "the organization has no row; link a subscription first"
     listed = []
-    for name, permission in (("sync", "sync:create"), ("link", "link:create"), ("cancel", "cancel:create")):
+    for name, permission in ACTIONS:
         reason = blocked[name] if permission in granted else f"your role lacks {permission}"
         listed.append({"name": name, "permission": permission, "allowed": reason is None, "reason": reason})
     return listed

@@ -1,0 +1,73 @@
+"""Plans set by hand: Stripe is not touched, and nothing that Stripe says undoes them."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import g
+from marshmallow import ValidationError, fields, validates_schema
+
+from ... import subscriptions
+from ...operations import Running
+from ...runtime import runtime
+from ..guard import requires
+from ..wire import DryRunQuery, Instant, MutationHeaders, NoteBody, OrgId
+from . import blueprint
+from .mutations import mutate
+from .schemas import SyncSchema
+
+
+def _known_plan(value: str) -> None:
+    known = [plan.id for plan in runtime.plans.plans]
+    if value not in known:
+        raise ValidationError(f"is no plan of the plan file; there are {', '.join(known)}")
+
+
+def _ahead(value: datetime) -> None:
+    if value <= runtime.clock():
+        raise ValidationError("must lie ahead")
+
+
+class BumpBody(NoteBody):
+    org_id = OrgId(required=True)
+    plan_id = fields.String(
+        required=True, allow_none=True, validate=_known_plan, metadata={"description": "null lifts the override"}
+    )
+    until = Instant(validate=_ahead, metadata={"description": "when it ends by itself; without it, when it is lifted"})
+
+    @validates_schema
+    def _lifted_at_once(self, body: dict[str, Any], **kwargs: Any) -> None:
+        if body.get("plan_id", "") is None and "until" in body:
+            raise ValidationError("does not go with planId null, which lifts the override now", "until")
+
+
+@blueprint.patch("/plans/bump")
+@blueprint.arguments(MutationHeaders, location="headers")
+@blueprint.arguments(DryRunQuery, location="query")
+@blueprint.arguments(BumpBody)
+@blueprint.response(200, SyncSchema)
+@requires("plan:override")
+def bump(headers: dict, query: dict, body: dict) -> Any:
+    """Set an organization's plan by hand, or lift what was set."""
+    org_id = body["org_id"]
+    asked: dict[str, Any] = {
+        "until": body.get("until"),
+        "note": body.get("note"),
+        "actor": g.identity.actor,
+        "plans": runtime.plans,
+        "now": runtime.clock(),
+    }
+
+    def work(running: Running) -> Any:
+        also = lambda change: running.complete(subscriptions.change_outcome(change))
+        return subscriptions.change_outcome(subscriptions.bump(org_id, body["plan_id"], also=also, **asked))
+
+    return mutate(
+        "bump",
+        org_id,
+        headers | query,
+        body,
+        foretell=lambda: subscriptions.change_outcome(
+            subscriptions.bump(org_id, body["plan_id"], dry_run=True, **asked)
+        ),
+        work=work,
+    )
