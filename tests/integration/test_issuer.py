@@ -122,6 +122,64 @@ def test_a_token_of_another_key_or_algorithm_is_401(client, issuer):
         assert (answer.status_code, answer.json["code"]) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize("changes", [{"iss": "other"}, {"aud": "other"}, {"iss": ""}, {"aud": None}, {"aud": ["b"]}])
+def test_a_token_of_another_issuer_or_for_others_is_401(client, issuer, changes):
+    answer = ask(client, token(PRIVATE["RS256"][0], "first", **changes))
+    assert (answer.status_code, answer.json["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("roles", [{}, {"billing_roles": None}, {"billing_roles": "admin"}])
+def test_a_token_without_the_claim_of_roles_has_no_rights(client, issuer, roles):
+    """Every end user of the SaaS holds a valid token of that issuer."""
+    now = int(time.time())
+    claims = {"sub": "eve", "iss": "i", "aud": "a", "iat": now, "exp": now + 60} | roles
+    sent = pyjwt.encode(claims, PRIVATE["RS256"][0], "RS256", headers={"kid": "first"})
+    assert ask(client, sent).status_code == 403
+
+
+def test_a_published_key_used_as_a_shared_secret_is_refused(client, issuer):
+    """Algorithm confusion: what is public would be the secret. PyJWT does not even sign so, hence by hand."""
+    import base64
+    import hashlib
+    import hmac
+
+    from cryptography.hazmat.primitives import serialization
+
+    public = PRIVATE["RS256"][0].public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    listed = json.dumps(published(PRIVATE["RS256"][0], "first")).encode()
+    part = lambda content: base64.urlsafe_b64encode(content).rstrip(b"=")
+    payload = token(PRIVATE["RS256"][0], "first").split(".")[1].encode()
+    for secret in (pem, pem.strip(), listed):
+        signed = part(b'{"alg": "HS256", "typ": "JWT", "kid": "first"}') + b"." + payload
+        sent = signed + b"." + part(hmac.new(secret, signed, hashlib.sha256).digest())
+        assert ask(client, sent.decode()).status_code == 401
+
+
+def test_a_key_that_the_token_brings_along_is_not_taken(client, issuer):
+    """Nor is one fetched from an address that the token names."""
+    elsewhere = Issuer()
+    elsewhere.lists(published(PRIVATE["RS256"][1], "first"))
+    own = published(PRIVATE["RS256"][1], "first")
+    now = int(time.time())
+    claims = {"sub": "eve", "iss": "i", "aud": "a", "iat": now, "exp": now + 60, "billing_roles": ["admin"]}
+    for header in ({"jwk": own}, {"jku": elsewhere.url}, {"x5u": elsewhere.url}):
+        sent = pyjwt.encode(claims, PRIVATE["RS256"][1], "RS256", headers={"kid": "first"} | header)
+        assert ask(client, sent).status_code == 401
+    assert elsewhere.asked == 0
+    elsewhere.stop()
+
+
+def test_an_issuers_refresh_token_is_no_access_token(client, issuer):
+    assert ask(client, token(PRIVATE["RS256"][0], "first", type="refresh")).status_code == 401
+
+
+def test_a_cookie_is_not_read(client, issuer):
+    """The issuer's tokens have no proof against forged requests."""
+    client.set_cookie("access_token_cookie", token(PRIVATE["RS256"][0], "first"), path="/api/")
+    assert client.get(AUDIT).status_code == 401
+
+
 def test_tokens_that_name_no_key_do_not_ask_the_issuer(client, issuer):
     ask(client, token(PRIVATE["RS256"][0], None))
     ask(client, token("k" * 32, "z", "HS256"))
