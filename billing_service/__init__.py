@@ -15,6 +15,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     from . import documents, errors, observability, runtime, tokens
     from .blueprints import (
         admin,
+        auth,
         console,
         documentation,
         health,
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     api = openapi.Api(app)
     api.register_blueprint(admin.blueprint)
     api.register_blueprint(organizations.blueprint)
+    api.register_blueprint(auth.blueprint)
     for blueprint in (stripe_webhooks, health, console, documentation):
         app.register_blueprint(blueprint.blueprint)
     return app

@@ -58,6 +58,11 @@ BadRequest = _kind("BadRequest", 400, "bad_request", "The request cannot be read
 BadSignature = _kind("BadSignature", 400, "bad_signature", "The webhook signature does not verify")
 Unauthorized = _kind("Unauthorized", 401, "unauthorized", "A valid token is needed")
 Forbidden = _kind("Forbidden", 403, "forbidden", "The token lacks the permission")
+LoginRefused = _kind(
+    "LoginRefused", 401, "login_refused", "The e-mail or the password is wrong, or the user is disabled"
+)
+RefreshReused = _kind("RefreshReused", 401, "refresh_reused", "The refresh token was used before")
+CsrfRejected = _kind("CsrfRejected", 403, "csrf_rejected", "The request lacks the proof that it comes from our page")
 NotFound = _kind("NotFound", 404, "not_found", "There is no such thing here")
 OrganizationNotFound = _kind("OrganizationNotFound", 404, "organization_not_found", "The organization is unknown")
 SubscriptionNotFound = _kind(
@@ -65,6 +70,7 @@ SubscriptionNotFound = _kind(
 )
 EventNotFound = _kind("EventNotFound", 404, "event_not_found", "The ledger has no such event")
 FindingNotFound = _kind("FindingNotFound", 404, "finding_not_found", "There is no such finding")
+UserNotFound = _kind("UserNotFound", 404, "user_not_found", "There is no such user")
 ReplayNotFound = _kind("ReplayNotFound", 404, "replay_not_found", "There is no such replay")
 RequestTimeout = _kind("RequestTimeout", 408, "request_timeout", "The request took too long to arrive")
 MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
@@ -92,6 +98,11 @@ MissingUnproven = _kind(
 ManagedBySchedule = _kind(
     "ManagedBySchedule", 409, "managed_by_schedule", "A subscription schedule manages this subscription"
 )
+LoginNotAvailable = _kind(
+    "LoginNotAvailable", 409, "login_not_available", "Tokens come from the issuer; nobody signs in here"
+)
+UserExists = _kind("UserExists", 409, "user_exists", "There is a user with this e-mail")
+LastAdmin = _kind("LastAdmin", 409, "last_admin", "No enabled admin would be left")
 WrongAccount = _kind("WrongAccount", 409, "wrong_account", "The Stripe key is of another account")
 WrongMode = _kind("WrongMode", 409, "wrong_mode", "The event is of the other mode, live or test")
 AlreadySucceeded = _kind("AlreadySucceeded", 409, "already_succeeded", "The event has succeeded before")
@@ -118,6 +129,7 @@ StripeRejected = _kind("StripeRejected", 422, "stripe_rejected", "Stripe refuses
 # Raised by the gateway only; the rules decide what a missing object means (product promise P4).
 StripeMissing = _kind("StripeMissing", 422, "stripe_missing", "Stripe does not know the object", level="warning")
 TooManyRequests = _kind("TooManyRequests", 429, "too_many_requests", "Too many requests")
+LoginThrottled = _kind("LoginThrottled", 429, "login_throttled", "Signing in failed too often")
 HeadersTooLarge = _kind("HeadersTooLarge", 431, "headers_too_large", "The headers are too large")
 StripeRateLimited = _kind(
     "StripeRateLimited", 429, "stripe_rate_limited", "Stripe's rate limit is reached", level="warning"
@@ -253,7 +265,7 @@ def _register_token_errors(jwt: Any) -> None:
     jwt.unauthorized_loader(lambda reason: say("No token was sent: use the header `Authorization: Bearer <token>`."))
     jwt.invalid_token_loader(lambda reason: say("The token is not valid."))
     jwt.expired_token_loader(lambda header, payload: say("The token has expired."))
-    jwt.revoked_token_loader(lambda header, payload: say("The token was revoked."))
+    jwt.revoked_token_loader(lambda header, payload: say("The token was revoked: sign in again."))
     jwt.user_lookup_error_loader(lambda header, payload: say("The token's user does not exist."))
     jwt.token_verification_failed_loader(lambda header, payload: say("The token is not meant for this service."))
     jwt.needs_fresh_token_loader(lambda header, payload: say("A fresh token is needed."))

@@ -7,7 +7,7 @@ closes its record, and one that asked Stripe for something is looked after until
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Asked:
-    """What an admin asked for: the caller's part of an operation."""
+    """What an admin asked for. `sealed`: digests of what is compared and must not be stored, such as a password."""
 
     kind: str
     target: str
@@ -44,6 +44,7 @@ class Asked:
     note: str | None = None
     idempotency_key: str | None = None
     request_id: str | None = None
+    sealed: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, record: AdminOperation) -> "Asked":
@@ -65,7 +66,8 @@ class Asked:
     @property
     def body_hash(self) -> str:
         """What must be equal for a key to mean the same request."""
-        canonical = json.dumps([self.target, self.body], sort_keys=True, default=str)
+        compared = [self.target, self.body, *([self.sealed] if self.sealed else [])]
+        canonical = json.dumps(compared, sort_keys=True, default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -70,6 +70,8 @@ class Settings:
     dunning_days: int = field(default=14, metadata={"as": ma.Integer(validate=validate.Range(min=0, max=365))})
     require_note: bool = field(default=False, metadata={"as": ma.Boolean()})
     mutations_per_minute: int = field(default=300, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
+    # The address that failed sign-ins are counted by: anybody can write X-Forwarded-For, proxies append to it.
+    trusted_proxies: int = field(default=0, metadata={"as": ma.Integer(validate=validate.Range(min=0, max=10))})
     cancel_verify_seconds: float = field(
         default=6.0, metadata={"as": ma.Float(validate=validate.Range(min=0.1, max=60))}
     )

@@ -3,14 +3,17 @@
 import json
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt as pyjwt
 import requests
-from flask_jwt_extended import JWTManager, create_access_token
+from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token
 
+from . import identity
+from .documents import AdminUser
 from .errors import IssuerUnavailable, Unauthorized
 from .observability import log
 from .settings import Settings
@@ -19,6 +22,14 @@ ACCESS_MINUTES = 15
 ASYMMETRIC = {"RS256": "RSA", "ES256": "EC"}
 LONGEST_ACTOR = 200
 
+# For pages of this origin. Scripts read only the CSRF values, which every unsafe method must send back.
+COOKIES = {
+    "JWT_TOKEN_LOCATION": ["headers", "cookies"],
+    "JWT_ACCESS_COOKIE_PATH": "/api/",
+    "JWT_REFRESH_COOKIE_PATH": "/api/auth/",
+    "JWT_CSRF_METHODS": ["POST", "PUT", "PATCH", "DELETE"],
+}
+
 FETCH_SECONDS = 5.0
 LARGEST_KEY_SET = 1024 * 1024
 
@@ -26,7 +37,6 @@ LARGEST_KEY_SET = 1024 * 1024
 def configuration(settings: Settings) -> dict[str, Any]:
     """Flask-JWT-Extended's configuration: one algorithm family, never the one that the token names."""
     config: dict[str, Any] = {
-        "JWT_TOKEN_LOCATION": ["headers"],
         "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=ACCESS_MINUTES),
         "JWT_DECODE_LEEWAY": 10,
         "JWT_ENCODE_ISSUER": settings.jwt_issuer or None,
@@ -35,8 +45,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "JWT_DECODE_AUDIENCE": settings.jwt_audience or None,
     }
     if settings.jwt_secret_key:
-        return config | {"JWT_ALGORITHM": "HS256", "JWT_SECRET_KEY": settings.jwt_secret_key}
+        own = {"JWT_ALGORITHM": "HS256", "JWT_SECRET_KEY": settings.jwt_secret_key}
+        return config | own | COOKIES
     return config | {
+        "JWT_TOKEN_LOCATION": ["headers"],
         "JWT_ALGORITHM": "RS256",
         "JWT_DECODE_ALGORITHMS": list(ASYMMETRIC),
         "JWT_PUBLIC_KEY": settings.jwt_public_key or "fetched from JWT_JWKS_URL",
@@ -143,6 +155,8 @@ def _usable(content: bytes) -> dict[str, pyjwt.PyJWK]:
 def register(jwt: JWTManager, settings: Settings) -> None:
     """Check what every token must have; take the verification key from the issuer where JWT_JWKS_URL is set."""
     jwt.token_verification_loader(_has_an_end_and_an_actor)
+    if settings.jwt_secret_key:
+        jwt.token_in_blocklist_loader(lambda header, payload: identity.is_revoked(payload))
     if settings.jwt_jwks_url:
         jwt.decode_key_loader(KeySet(settings.jwt_jwks_url).key_of)
 
@@ -167,4 +181,41 @@ def issue(settings: Settings, actor: str, roles: list[str], minutes: float) -> s
         identity=actor,
         additional_claims={settings.jwt_roles_claim: roles},
         expires_delta=timedelta(minutes=minutes),
+    )
+
+
+def ends_at(token: str) -> datetime:
+    """The end of a token that was just made."""
+    return datetime.fromtimestamp(pyjwt.decode(token, options={"verify_signature": False})["exp"], UTC)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a session goes on with: the token for calls, and the one that gets the next pair, once."""
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    access_ends_at: datetime
+    refresh_ends_at: datetime
+
+
+def begin_session(settings: Settings, user: AdminUser, now: datetime) -> Pair:
+    """Make the first tokens after a sign-in."""
+    return _pair(settings, user, uuid.uuid4().hex, now, now + identity.SESSION_LASTS)
+
+
+def continue_session(settings: Settings, user: AdminUser, claims: dict[str, Any], now: datetime) -> Pair:
+    """Make the next tokens of a refresh token's session; they end with it."""
+    return _pair(settings, user, claims[identity.SESSION], now, datetime.fromtimestamp(claims["exp"], UTC))
+
+
+def _pair(settings: Settings, user: AdminUser, session: str, now: datetime, ends_at: datetime) -> Pair:
+    access_ends_at = min(now + timedelta(minutes=ACCESS_MINUTES), ends_at)
+    bound = {identity.USER: str(user.pk), identity.VERSION: user.version, identity.SESSION: session}
+    roles = {settings.jwt_roles_claim: list(user.roles)}
+    return Pair(
+        access=create_access_token(user.email, additional_claims=bound | roles, expires_delta=access_ends_at - now),
+        refresh=create_refresh_token(user.email, additional_claims=bound, expires_delta=ends_at - now),
+        access_ends_at=access_ends_at,
+        refresh_ends_at=ends_at,
     )

@@ -5,11 +5,12 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, current_app, g, request
 from flask_jwt_extended import get_jwt, verify_jwt_in_request
+from flask_jwt_extended.exceptions import CSRFError
 from jwt import InvalidTokenError, PyJWTError
 from marshmallow import ValidationError
 
 from ..access import PERMISSIONS, Identity
-from ..errors import Forbidden, InvalidRequest, Unauthorized
+from ..errors import CsrfRejected, Forbidden, InvalidRequest, Unauthorized
 from ..runtime import runtime
 from .wire import EventId, parse_object_id, parse_org_id
 
@@ -40,7 +41,7 @@ def protect(blueprint: Blueprint) -> None:
         # Flask-JWT-Extended exempts it. Answered here, no view is reached: what is allowed, and nothing else.
         if request.method == "OPTIONS":
             return current_app.make_default_options_response()
-        _verify()
+        verify_token()
         identity = Identity.from_claims(get_jwt(), runtime.settings.jwt_roles_claim)
         g.identity, g.actor = identity, identity.actor
         permission = permission_of(request.endpoint or "")
@@ -51,9 +52,16 @@ def protect(blueprint: Blueprint) -> None:
         return None
 
 
-def _verify() -> None:
+def verify_token(**how: Any) -> dict[str, Any]:
+    """The claims of the request's token; `how` as Flask-JWT-Extended takes it. An access token, if nothing is said."""
     try:
-        verify_jwt_in_request()
+        verify_jwt_in_request(**how)
+        return get_jwt()
+    except CSRFError as error:
+        raise CsrfRejected(
+            "With a cookie, send the value of csrf_access_token (to refresh: csrf_refresh_token) in the header "
+            "X-CSRF-TOKEN."
+        ) from error
     except InvalidTokenError:
         raise
     except (PyJWTError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
@@ -63,6 +71,7 @@ def _verify() -> None:
 
 _READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "orgId": ("org_id", "organization", parse_org_id),
+    "userId": ("user_id", "user", parse_object_id),
     "findingId": ("finding_id", "finding", parse_object_id),
     "eventId": ("event_id", "event", EventId().deserialize),
     "jobId": ("job_id", "job", str),

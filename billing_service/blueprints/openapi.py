@@ -15,8 +15,19 @@ CONFIGURATION = {
     "OPENAPI_JSON_PATH": "openapi.json",
     "API_SPEC_OPTIONS": {
         "info": {"description": "The operations desk of a SaaS that bills through Stripe."},
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}},
-        "security": [{"token": []}],
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "access_token_cookie",
+                    "description": "of a sign-in with `cookies`; what is not a GET also needs the value of the cookie "
+                    "csrf_access_token in the header X-CSRF-TOKEN",
+                },
+            }
+        },
+        "security": [{"token": []}, {"cookie": []}],
     },
 }
 

@@ -18,6 +18,7 @@ from . import (  # noqa: F401  (commands register themselves)
     repairs,
     replaying,
     tokens,
+    users,
 )
 from .group import cli
 

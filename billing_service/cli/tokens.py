@@ -1,11 +1,10 @@
 """Tokens for the API."""
 
-from datetime import UTC, datetime, timedelta
-
 import click
 from flask import Flask
 
 from .group import cli, say, with_app
+from .terminal import moment
 
 
 @cli.command()
@@ -26,5 +25,4 @@ def token(app: Flask, roles: tuple[str, ...], minutes: float, actor: str, as_jso
         made = tokens.issue(app.extensions["billing"].settings, actor, list(roles), minutes)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    expires_at = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat(timespec="seconds").replace("+00:00", "Z")
-    say(as_json, {"token": made, "expiresAt": expires_at}, made)
+    say(as_json, {"token": made, "expiresAt": moment(tokens.ends_at(made))}, made)

@@ -2,11 +2,14 @@
 
 from .admin_action import AdminAction
 from .admin_operation import AdminOperation
+from .admin_user import AdminUser
 from .dispatch_pause import DispatchPause
 from .finding import Finding
 from .job_run import JobRun
+from .login_throttle import LoginThrottle
 from .organization import Organization
 from .outbox import OutboxSignal
+from .revocation import Revocation
 from .service_state import ServiceState
 from .store import (
     EPOCH,
@@ -37,6 +40,9 @@ DOCUMENTS = (
     JobRun,
     Watermark,
     DispatchPause,
+    AdminUser,
+    Revocation,
+    LoginThrottle,
 )
 
 # Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
@@ -54,14 +60,17 @@ __all__ = [
     "STORE_ERRORS",
     "AdminAction",
     "AdminOperation",
+    "AdminUser",
     "Attempt",
     "Candidate",
     "DispatchPause",
     "Finding",
     "JobRun",
+    "LoginThrottle",
     "Organization",
     "OutboxSignal",
     "Override",
+    "Revocation",
     "ServiceState",
     "Subscription",
     "Watermark",

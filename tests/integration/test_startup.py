@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 
+import jwt as pyjwt
 import pytest
 
 from billing_service import startup
@@ -106,6 +108,11 @@ def test_a_bad_plan_file_is_told_with_its_line(environment, tmp_path):
         "dead-letters show",
         "dead-letters close",
         "events tail",
+        "user create",
+        "user disable",
+        "user enable",
+        "user list",
+        "user password",
         "dispatch pause",
         "dispatch resume",
         "dispatch status",
@@ -122,6 +129,8 @@ def test_a_token_of_the_command_line_is_good(environment, app, client):
 
     made = json.loads(run(environment, "token", "--role", "auditor", "--minutes", "5", "--json").stdout)
     assert set(made) == {"token", "expiresAt"}
+    ends = pyjwt.decode(made["token"], options={"verify_signature": False})["exp"]
+    assert datetime.fromisoformat(made["expiresAt"]).timestamp() == ends
     answer = client.get("/api/admin/billing/audit", headers={"Authorization": f"Bearer {made['token']}"})
     assert answer.status_code == 200
     assert run(environment, "token", "--role", "king").returncode == 2

@@ -22,6 +22,7 @@ FLOORS = {
     "access": 1,
     "stripe_gateway": 2,
     "plans": 2,
+    "identity": 3,
     "operations": 3,
     "outbox": 3,
     "reconciliation": 3,
@@ -41,6 +42,7 @@ FLOORS = {
 RESERVED = {
     "mongoengine": {
         "documents",
+        "identity",
         "outbox",
         "subscriptions",
         "operations",
@@ -51,6 +53,7 @@ RESERVED = {
         "jobs",
     },
     "stripe": {"stripe_gateway"},
+    "argon2": {"identity"},
     "rq": {"jobs"},
     "rq_scheduler": {"jobs"},
     "flask_smorest": {"blueprints"},

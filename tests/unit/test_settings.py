@@ -75,6 +75,8 @@ def test_nothing_given_names_everything_that_is_missing():
         ({"WEBHOOK_RETRY_DELAYS": "soon"}, "WEBHOOK_RETRY_DELAYS"),
         ({"RECONCILE_CONFIRM_SECONDS": "-1"}, "RECONCILE_CONFIRM_SECONDS"),
         ({"STRIPE_READ_TIMEOUT": "30"}, "STRIPE_READ_TIMEOUT"),
+        ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "10.0.0.1"}, "TRUSTED_PROXIES"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         ({"STRIPE_LOG": "debug"}, "STRIPE_LOG"),
     ],

@@ -22,10 +22,12 @@ def mutate(
     foretell: Callable[[], Outcome],
     work: Callable[[Running], Outcome],
     organization: ObjectId | None = None,
+    sealed: dict[str, str] | None = None,
 ) -> Any:
     """Answer what would change, or do it once; `foretell` must not write. `asked_how` is headers and query.
 
-    The target is an organization's id, or the id of something else and then, if known, whose it is.
+    The target is an organization's id, or the id of something else and then, if known, whose it is. `sealed` are
+    digests of what the body had and nothing may store.
     """
     if asked_how["dry_run"]:
         return foretell().answer | {"dry_run": True}
@@ -41,6 +43,7 @@ def mutate(
         note=required_note(body),
         idempotency_key=asked_how.get("idempotency_key"),
         request_id=g.request_id,
+        sealed=sealed or {},
     )
     try:
         outcome, repeated = perform(asked, runtime.clock, work)

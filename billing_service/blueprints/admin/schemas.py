@@ -1,5 +1,7 @@
 """The shapes of the admin toolkit's customers, subscriptions and audit rows."""
 
+from typing import Any
+
 from marshmallow import fields
 
 from ..export import ExportQuery
@@ -154,6 +156,24 @@ class FindingSchema(Wire):
     resolved_by = fields.String(allow_none=True)
 
 
+class UserSchema(Wire):
+    id = fields.String(allow_none=True, metadata={"description": "null where it is not made yet: a dry run"})
+    email = fields.String()
+    roles = fields.List(fields.String())
+    disabled = fields.Boolean()
+    created_at = Instant()
+    changed_at = Instant()
+
+
+class Described(fields.Nested):
+    """What an action was about, before or after it: a subscription object, or that of an admin user."""
+
+    def _serialize(self, nested_obj: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        if isinstance(nested_obj, dict) and "email" in nested_obj:
+            return UserSchema().dump(nested_obj)
+        return super()._serialize(nested_obj, attr, obj, **kwargs)
+
+
 class AdminActionSchema(Wire):
     id = fields.String()
     operation_id = fields.String(attribute="operation")
@@ -168,8 +188,8 @@ class AdminActionSchema(Wire):
     request_id = fields.String(allow_none=True)
     outcome = fields.String()
     parameters = fields.Dict(keys=FieldName(), allow_none=True)
-    before = fields.Nested(SubscriptionSchema, allow_none=True)
-    after = fields.Nested(SubscriptionSchema, allow_none=True)
+    before = Described(SubscriptionSchema, allow_none=True)
+    after = Described(SubscriptionSchema, allow_none=True)
     error = fields.String(allow_none=True)
 
 
