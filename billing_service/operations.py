@@ -4,16 +4,15 @@ An operation that died half way is found by its intent row: the next call with i
 closes its record, and one that asked Stripe for something is looked after until the effect is seen.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
 from mongoengine.errors import NotUniqueError
 
+from .asked import Asked, Outcome
 from .documents import AdminAction, AdminOperation, Subscription
 from .errors import BillingError, Conflict, IdempotencyInProgress, IdempotencyMismatch
 
@@ -30,57 +29,6 @@ UNSTORED = frozenset({401, 403, 429})
 Clock = Callable[[], datetime]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What an admin asked for. `sealed`: digests of what is compared and must not be stored, such as a password."""
-
-    kind: str
-    target: str
-    organization: ObjectId | None
-    actor: str
-    role: str
-    route: str
-    body: dict[str, Any]
-    note: str | None = None
-    idempotency_key: str | None = None
-    request_id: str | None = None
-    sealed: dict[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, record: AdminOperation) -> "Asked":
-        """The request behind a stored operation, for what the service itself does about it later."""
-        return cls(
-            kind=record.kind,
-            target=record.target,
-            # Records of an earlier version name it only as their target.
-            organization=record.organization or (ObjectId(record.target) if ObjectId.is_valid(record.target) else None),
-            actor=record.actor,
-            role=record.role,
-            route=record.route,
-            body=record.parameters,
-            note=record.note,
-            idempotency_key=record.idempotency_key,
-            request_id=record.request_id,
-        )
-
-    @property
-    def body_hash(self) -> str:
-        """What must be equal for a key to mean the same request."""
-        compared = [self.target, self.body, *([self.sealed] if self.sealed else [])]
-        canonical = json.dumps(compared, sort_keys=True, default=str)
-        return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an operation made: the answer as plain values and the subscription object before and after."""
-
-    answer: dict[str, Any]
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    status: int = 200
-
-
 class Running:
     """One attempt at an operation. Whatever it records stands only while no other attempt took over."""
 
@@ -89,8 +37,20 @@ class Running:
         self.record = record
         self.clock = clock
         self.completed = False
+        self.announced = False
         # An effect asked for by an earlier attempt may still come, whatever this one learns.
         self.pursued_before = record.pursued
+
+    def announce(self, organization: ObjectId | None = None, **parameters: Any) -> None:
+        """Write the intent to the audit log, once and before any effect, with what was found out since it began."""
+        if self.announced:
+            return
+        self.announced = True
+        if organization:
+            self.asked = replace(self.asked, organization=organization)
+            self.record.parameters = {**self.record.parameters, **parameters}
+            self._record(organization=organization, parameters=self.record.parameters)
+        self.audit("intent", "pending", before=stored_subscription(self.asked))
 
     def complete(self, outcome: Outcome) -> None:
         """Record the success; called inside the work's own transaction, so that all of it stands or falls.
@@ -106,7 +66,23 @@ class Running:
             next_check_at=None,
             expires_at=now + KEPT,
         )
-        self.audit("outcome", "succeeded", before=outcome.before, after=outcome.after)
+        result = "failed" if outcome.error else "succeeded"
+        self.audit("outcome", result, before=outcome.before, after=outcome.after, error=outcome.error)
+        self.completed = True
+
+    def leave_open(self, outcome: Outcome) -> None:
+        """Record that nobody knows yet; this answer is not the key's, the next call with it resumes."""
+        now, pursued = self.clock(), self.record.pursued
+        self._record(
+            state="unknown",
+            stored=False,
+            answer_status=outcome.status,
+            answer=outcome.answer,
+            lease_until=now,
+            next_check_at=None,
+            expires_at=None if pursued else now + KEPT,
+        )
+        self.audit("outcome", "unknown", before=outcome.before, after=outcome.after, error=outcome.error)
         self.completed = True
 
     def pursue(self, **parameters: Any) -> None:
@@ -126,10 +102,15 @@ class Running:
         """This attempt certainly had no effect."""
         self.record.pursued = self.pursued_before
 
+    def nothing_happened(self) -> None:
+        """No attempt had an effect, and none will."""
+        self.record.pursued = self.pursued_before = False
+
     def refused(self, refusal: BillingError) -> None:
         """Record a refusal; while an effect may still come the operation stays unknown until somebody has looked."""
         now, unknown = self.clock(), self.record.pursued
-        stored = 400 <= refusal.status < 500 and refusal.status not in UNSTORED and not isinstance(refusal, Conflict)
+        passing = isinstance(refusal, Conflict | IdempotencyInProgress)
+        stored = 400 <= refusal.status < 500 and refusal.status not in UNSTORED and not passing
         result = "unknown" if unknown else "failed"
         mine = self._record(
             required=False,
@@ -206,8 +187,12 @@ def stored_subscription(asked: Asked) -> dict[str, Any] | None:
     return row.describe() if row else None
 
 
-def perform(asked: Asked, clock: Clock, work: Callable[[Running], Outcome]) -> tuple[Outcome, bool]:
+def perform(
+    asked: Asked, clock: Clock, work: Callable[[Running], Outcome], *, announces: bool = False
+) -> tuple[Outcome, bool]:
     """Do the work once for this key; returns its outcome and whether it is a stored one.
+
+    Work that `announces` writes the intent itself, once it knows whose it is and before any effect.
 
     Refuses with IdempotencyMismatch (key used with another request) and IdempotencyInProgress. A refusal by
     the work is recorded and raised again; refusals of status 4xx but 401, 403, 429 are the key's answer too.
@@ -216,15 +201,19 @@ def perform(asked: Asked, clock: Clock, work: Callable[[Running], Outcome]) -> t
     if stored is not None:
         return stored, True
     running = Running(asked, record, clock)
-    running.audit("intent", "pending", before=stored_subscription(asked))
+    if not announces:
+        running.announce()
     try:
         outcome = work(running)
         if not running.completed:
+            running.announce()
             running.complete(outcome)
     except BillingError as refusal:
+        running.announce()
         running.refused(refusal)
         raise
     except Exception as bug:
+        running.announce()
         running.refused(BillingError(f"{type(bug).__name__}; see the log line of request {asked.request_id}"))
         raise
     return outcome, False

@@ -23,11 +23,12 @@ def mutate(
     work: Callable[[Running], Outcome],
     organization: ObjectId | None = None,
     sealed: dict[str, str] | None = None,
+    announces: bool = False,
 ) -> Any:
     """Answer what would change, or do it once; `foretell` must not write. `asked_how` is headers and query.
 
-    The target is an organization's id, or the id of something else and then, if known, whose it is. `sealed` are
-    digests of what the body had and nothing may store.
+    The target is an organization's id, or the id of something else and then, if known, whose it is; if the work has
+    to find that out it `announces`. `sealed` are digests of what the body had and nothing may store.
     """
     if asked_how["dry_run"]:
         return foretell().answer | {"dry_run": True}
@@ -46,7 +47,7 @@ def mutate(
         sealed=sealed or {},
     )
     try:
-        outcome, repeated = perform(asked, runtime.clock, work)
+        outcome, repeated = perform(asked, runtime.clock, work, announces=announces)
     except BillingError as refusal:
         g.idempotency_replayed = getattr(refusal, "is_stored", False)
         raise
