@@ -120,6 +120,20 @@ class StripeGateway:
         answer = self._get("charges_of", "/v1/charges", {"customer": customer_id, "limit": limit})
         return self._listed(answer, shapes.charge, "charge")
 
+    def charges_page(self, customer_id: str, *, limit: int, starting_after: str | None) -> Read[dict[str, Any]]:
+        """One page `{"data": (LiveCharge, …), "has_more": bool}`, newest first, each with its newest ten refunds."""
+        params: dict[str, Any] = {"customer": customer_id, "limit": limit, "expand": ["data.refunds"]}
+        after = {"starting_after": starting_after} if starting_after else {}
+        answer = self._get("charges_page", "/v1/charges", params | after)
+        listed = self._listed(answer, shapes.charge, "charge")
+        page = {"data": listed.value, "has_more": bool(answer.body.get("has_more"))}
+        return Read(page, answer.as_of, answer.request_id, answer.date)
+
+    def charges_of_payment(self, payment_intent_id: str) -> Read[tuple[LiveCharge, ...]]:
+        """The attempts at a payment intent, newest first; at most one succeeded. May raise StripeMissing."""
+        params = {"payment_intent": payment_intent_id, "limit": PAGE}
+        return self._listed(self._get("charges_of_payment", "/v1/charges", params), shapes.charge, "charge")
+
     def charge(self, charge_id: str) -> Read[LiveCharge]:
         """A charge, failed ones too; raises StripeMissing."""
         return self._value(self._get("charge", _path("charges", charge_id)), shapes.charge, "charge")
@@ -213,6 +227,14 @@ class StripeGateway:
         path = _path("subscriptions", subscription_id)
         call = Call("cancel_at_period_end", "post", path, params, idempotency_key)
         return self._value(self._carry_out(call), shapes.subscription, "subscription", writes=True)
+
+    def create_refund(self, parameters: Mapping[str, Any], *, idempotency_key: str) -> Read[LiveRefund]:
+        """Make a refund with exactly these parameters. Raises StripeRejected, StripeMissing, StripeIdempotencyConflict.
+
+        The same key within 24 h gives Stripe's first answer again, a 500 too; the state of then, not of now.
+        """
+        call = Call("create_refund", "post", "/v1/refunds", parameters, idempotency_key)
+        return self._value(self._carry_out(call), shapes.refund, "refund", writes=True)
 
     def _get(self, operation: str, path: str, params: Mapping[str, Any] | None = None) -> Answer:
         return self._carry_out(Call(operation, "get", path, params or {}))

@@ -74,7 +74,7 @@ class LiveCustomer:
 
 @dataclass(frozen=True)
 class LiveCharge:
-    """A charge; `amount_refundable` is what is left, in minor units."""
+    """A charge; `amount_refundable` is what is left, in minor units. `refunds`: None if they were not asked for."""
 
     id: str
     amount: int
@@ -90,6 +90,7 @@ class LiveCharge:
     payment_intent: str | None
     customer: str | None
     metadata: dict[str, str] = field(default_factory=dict)
+    refunds: tuple["LiveRefund", ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class LiveRefund:
     reason: str | None
     created: datetime
     metadata: dict[str, str]
+    failure_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def charge(raw: dict[str, Any]) -> LiveCharge:
         payment_intent=id_of(raw.get("payment_intent")),
         customer=id_of(raw.get("customer")),
         metadata=dict(raw.get("metadata") or {}),
+        refunds=tuple(refund(each) for each in raw["refunds"]["data"]) if raw.get("refunds") else None,
     )
 
 
@@ -246,6 +249,7 @@ def refund(raw: dict[str, Any]) -> LiveRefund:
         reason=raw.get("reason"),
         created=datetime.fromtimestamp(raw["created"], UTC),
         metadata=dict(raw.get("metadata") or {}),
+        failure_reason=raw.get("failure_reason"),
     )
 
 
