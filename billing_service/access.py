@@ -1,6 +1,6 @@
 """Who may do what: permissions `subject:action`, and the roles that are sets of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 PERMISSIONS: dict[str, str] = {
@@ -58,3 +58,11 @@ class Identity:
 def permissions_of(roles: Iterable[str]) -> frozenset[str]:
     """All permissions of the roles; unknown roles give none."""
     return frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
+
+
+def refund_limit(roles: Iterable[str], limits: Mapping[str, int]) -> int | None:
+    """The most that these roles may refund of a charge, in minor units; the most generous counts, None: no limit."""
+    refunding = [role for role in roles if "refund:create" in ROLES.get(role, ())]
+    if any(role not in limits for role in refunding):
+        return None
+    return max((limits[role] for role in refunding), default=0)

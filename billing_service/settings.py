@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from marshmallow import EXCLUDE, Schema, ValidationError, validate
 from marshmallow import fields as ma
 
+from .access import ROLES
+
 STRIPE_API_BASE = "https://api.stripe.com"
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 SAMPLE_PLANS = Path(__file__).parent / "sample_plans.toml"
@@ -38,6 +40,23 @@ class Words(ma.Field):
             return tuple(self.each(word.strip()) for word in value.split(",") if word.strip())
         except ValueError as error:
             raise ValidationError("is not a comma separated list of the right kind") from error
+
+
+class Limits(ma.Field):
+    """A comma separated list of `role=minor units`."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Mapping[str, int]:
+        limits: dict[str, int] = {}
+        for word in value.split(","):
+            role, equals, amount = (part.strip() for part in word.partition("="))
+            if not (equals and amount.isascii() and amount.isdigit() and len(amount) <= 12):
+                raise ValidationError(f"{word.strip()!r} is not role=minor units, such as billing-ops=50000")
+            if "refund:create" not in ROLES.get(role, ()):
+                raise ValidationError(f"{role!r} is no role that may refund")
+            if role in limits:
+                raise ValidationError(f"{role!r} is there twice")
+            limits[role] = int(amount)
+        return limits
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,8 @@ class Settings:
     cancel_verify_seconds: float = field(
         default=6.0, metadata={"as": ma.Float(validate=validate.Range(min=0.1, max=60))}
     )
+    # By role, in minor units of whatever currency the charge is in; a role that is not named has no limit.
+    max_refund_amounts: Mapping[str, int] = field(default_factory=dict, metadata={"as": Limits()})
     # Slack's addresses are secrets, and others' may have a password in them.
     event_webhook_url: str = field(default="", metadata={"as": ma.String()}, repr=False)
     event_webhook_secret: str = field(default="", metadata={"as": ma.String()}, repr=False)
