@@ -63,6 +63,9 @@ LoginRefused = _kind(
 )
 RefreshReused = _kind("RefreshReused", 401, "refresh_reused", "The refresh token was used before")
 CsrfRejected = _kind("CsrfRejected", 403, "csrf_rejected", "The request lacks the proof that it comes from our page")
+RefundLimitExceeded = _kind(
+    "RefundLimitExceeded", 403, "refund_limit_exceeded", "The role may not refund that much of a charge"
+)
 NotFound = _kind("NotFound", 404, "not_found", "There is no such thing here")
 OrganizationNotFound = _kind("OrganizationNotFound", 404, "organization_not_found", "The organization is unknown")
 SubscriptionNotFound = _kind(
@@ -89,6 +92,9 @@ OrganizationConflict = _kind(
 NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
 FindingResolved = _kind("FindingResolved", 409, "finding_resolved", "The finding is resolved already")
 NotDead = _kind("NotDead", 409, "not_dead", "The event is not a dead letter")
+RefundRequestMismatch = _kind(
+    "RefundRequestMismatch", 409, "refund_request_mismatch", "The refundRequestId was used for another refund"
+)
 MissingUnproven = _kind(
     "MissingUnproven",
     409,
@@ -125,6 +131,7 @@ NoStripeSubscription = _kind(
     "no_stripe_subscription",
     "The organization has no Stripe subscription to look at",
 )
+ChargeUnknown = _kind("ChargeUnknown", 422, "charge_unknown", "The charge belongs to no organization here")
 StripeRejected = _kind("StripeRejected", 422, "stripe_rejected", "Stripe refuses the request itself", level="warning")
 # Raised by the gateway only; the rules decide what a missing object means (product promise P4).
 StripeMissing = _kind("StripeMissing", 422, "stripe_missing", "Stripe does not know the object", level="warning")

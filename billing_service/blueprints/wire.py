@@ -101,7 +101,7 @@ class EventId(fields.String):
 
     def __init__(self, **kwargs: Any):
         words = "must be evt_ followed by letters, digits or underscores"
-        super().__init__(validate=[validate.Regexp(EVENT_ID_PATTERN, error=words), _one_line], **kwargs)
+        super().__init__(validate=[validate.Regexp(EVENT_ID_PATTERN, error=words), one_line], **kwargs)
 
 
 def plain_text(value: str) -> None:
@@ -119,10 +119,10 @@ def stripe_id(*prefixes: str, **kwargs: Any) -> fields.String:
     """The id of a Stripe object, such as `sub_…`."""
     # `$` also matches before a last newline, but it is the only end that ECMA's patterns know.
     pattern = rf"^({'|'.join(prefixes)})_[A-Za-z0-9_]{{1,200}}$"
-    return fields.String(validate=[validate.Regexp(pattern), _one_line], **kwargs)
+    return fields.String(validate=[validate.Regexp(pattern), one_line], **kwargs)
 
 
-def _one_line(value: str) -> None:
+def one_line(value: str) -> None:
     if "\n" in value:
         raise ValidationError("contains a newline")
 
@@ -246,7 +246,7 @@ class MutationHeaders(Wire):
 
     idempotency_key = fields.String(
         data_key="Idempotency-Key",
-        validate=[validate.Length(max=255), validate.Regexp(r"^[\x21-\x7e]+$"), _one_line],
+        validate=[validate.Length(max=255), validate.Regexp(r"^[\x21-\x7e]+$"), one_line],
         metadata={"description": "the same key and body within 24 hours give the same answer"},
     )
 

@@ -9,6 +9,7 @@ from .job_run import JobRun
 from .login_throttle import LoginThrottle
 from .organization import Organization
 from .outbox import OutboxSignal
+from .refund_request import RefundRequest
 from .revocation import Revocation
 from .service_state import ServiceState
 from .store import (
@@ -43,6 +44,7 @@ DOCUMENTS = (
     AdminUser,
     Revocation,
     LoginThrottle,
+    RefundRequest,
 )
 
 # Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
@@ -70,6 +72,7 @@ __all__ = [
     "Organization",
     "OutboxSignal",
     "Override",
+    "RefundRequest",
     "Revocation",
     "ServiceState",
     "Subscription",

@@ -9,7 +9,7 @@ from rq.registry import clean_registries
 from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
-from .. import outbox, reconciliation
+from .. import outbox, reconciliation, refunds
 from ..observability import log
 from ..operations import settle_lapsed
 from ..runtime import runtime
@@ -44,6 +44,11 @@ def _verify() -> int:
 def _follow_up_cancels() -> int:
     with runtime.stripe.background():
         return follow_up_cancels(stripe=runtime.stripe, plans=runtime.plans, clock=runtime.clock)
+
+
+def _follow_up_refunds() -> int:
+    with runtime.stripe.background():
+        return refunds.follow_up_refunds(stripe=runtime.stripe, clock=runtime.clock)
 
 
 def _settle_operations() -> int:
@@ -93,6 +98,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "events_due": _wake_due,
     "verified": _verify,
     "cancels_settled": _follow_up_cancels,
+    "refunds_settled": _follow_up_refunds,
     "operations_settled": _settle_operations,
     "overrides_lifted": _lift_overrides,
     "findings_reopened": _reopen_findings,

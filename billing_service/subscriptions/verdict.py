@@ -190,6 +190,7 @@ ACTIONS = (
     ("link", "link:create"),
     ("cancel", "cancel:create"),
     ("bump", "plan:override"),
+    ("refund", "refund:create"),
 )
 
 
@@ -199,6 +200,7 @@ def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, An
     row, live = comparison.stored, comparison.live
     billed = [each for each in (live.subscriptions if live else ()) if each.status not in ENDED]
     looked = bool(row and (row.stripe_subscription_id or row.candidates or (live and live.subscriptions)))
+    paid = any(each.amount_refundable for each in (live.payments if live else ()))
     down = "Stripe does not answer" if live is None else None
     unproven = (
         "the key cannot prove that the subscription is gone" if live and live.missing and not live.proven else None
@@ -209,10 +211,13 @@ def actions(comparison: Comparison, roles: tuple[str, ...]) -> list[dict[str, An
         if row is None
         else down or unproven or (None if looked else "there is no Stripe subscription to look at"),
         "link": down,
+        "refund": down or (None if paid else "nothing of the last payments is left to refund"),
         "cancel": down or unproven or (None if billed else "nothing at Stripe is left to cancel"),
     }
     if row is None:
-        blocked["sync"] = blocked["cancel"] = "the organization has no row; link a subscription first"
+        blocked["sync"] = blocked["cancel"] = blocked["refund"] = (
+            "the organization has no row; link a subscription first"
+        )
     listed = []
     for name, permission in ACTIONS:
         reason = blocked[name] if permission in granted else f"your role lacks {permission}"

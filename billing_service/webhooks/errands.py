@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
-from .. import outbox
+from .. import outbox, refunds
 from ..documents import WebhookEvent, in_transaction
 from ..errors import CustomerShared
 from ..observability import EVENTS, log
@@ -66,7 +66,7 @@ def run_errands(tasks: Sequence[Task], desk: Desk) -> list[tuple[WebhookEvent, s
 
 def _carry_out(tasks: Sequence[Task], desk: Desk) -> None:
     if not tasks[0].errand.look:
-        in_transaction(lambda: _settle(tasks))
+        in_transaction(lambda: _settle(tasks, desk))
         return
     look(tasks, desk)
 
@@ -78,7 +78,7 @@ def look(tasks: Sequence[Task], desk: Desk, *, dry_run: bool = False) -> Change:
     assert owner is not None
 
     def settle(change: Change) -> None:
-        _settle(tasks)
+        _settle(tasks, desk)
         _wake_attached(change, errands)
 
     sources = {errand.source for errand in errands}
@@ -98,7 +98,8 @@ def look(tasks: Sequence[Task], desk: Desk, *, dry_run: bool = False) -> Change:
     )
 
 
-def _settle(tasks: Sequence[Task]) -> None:
+def _settle(tasks: Sequence[Task], desk: Desk) -> None:
+    refunds.follow(chain.from_iterable(task.errand.refunds for task in tasks), desk.clock)
     outbox.put(chain.from_iterable(task.errand.signals for task in tasks))
     ledger.settle_all([task.settlement for task in tasks])
 

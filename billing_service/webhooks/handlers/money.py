@@ -4,7 +4,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from ... import outbox
+from ... import outbox, refunds
 from ...documents import OutboxSignal, WebhookEvent
 from ...stripe_gateway import LiveCharge, LiveCheckoutSession
 from ...stripe_gateway.shapes import charge as read_charge
@@ -16,10 +16,13 @@ from .registry import NOT_OURS, Desk, Errand, handles
 
 @handles("charge.refunded", "refund.created", "refund.updated", "refund.failed")
 def follow_refund(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
-    """Debit refunded extras; a refund of anything else moves nothing here."""
+    """Settle the refund requests that it tells of; debit refunded extras. Others' refunds move nothing here."""
     charge = _charge(subject, desk)
     if charge and sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
         park_extras(subject["id"], "debited")
+    owner, told = refunds.told_by(subject, desk.stripe)
+    if told:
+        return Errand(owner, refunds=told)
     return Errand(known_owner(None, charge.customer) if charge else None)
 
 

@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from ...documents import OutboxSignal, WebhookEvent
 from ...plans import Plans
+from ...refunds import Seen
 from ...stripe_gateway import StripeGateway
 
 
@@ -27,7 +28,8 @@ class Errand:
     """What is to be done about an event.
 
     `look`: bring the organization's row to what Stripe shows now; `subscriptions` and `customers` are what the
-    event names. `signals` are stored as the event is settled. Without an organization it is not ours: ignored.
+    event names. `signals` are stored as the event is settled, `refunds` settle requests of
+    ours. Without an organization it is not ours: ignored.
     """
 
     organization: ObjectId | None
@@ -37,12 +39,13 @@ class Errand:
     failed_at: datetime | None = None
     deleted_customer: str | None = None
     signals: tuple[OutboxSignal, ...] = ()
+    refunds: tuple[Seen, ...] = ()
     source: str = "webhook"
 
     @property
     def outcome(self) -> str:
         """What a settled event is called."""
-        return "applied" if self.organization and (self.look or self.signals) else "ignored"
+        return "applied" if self.organization and (self.look or self.signals or self.refunds) else "ignored"
 
 
 NOT_OURS = Errand(None)

@@ -65,6 +65,7 @@ def test_a_role_is_not_offered_what_it_may_not_do(client, token, billed):
         "link": False,
         "cancel": False,
         "bump": False,
+        "refund": False,
     }
 
 

@@ -4,6 +4,8 @@ import { h } from "./dom.js";
 import { chip, facts, section, table, value } from "./pieces.js";
 import { COMPARED, VERDICTS, camel, count, label, money, tone } from "./words.js";
 
+// Actions that have a dialog here; the API knows more.
+const OFFERED = ["sync", "link", "cancel"];
 const STATES = { succeeded: "good", dead: "bad", failed: "warn", open: "warn", unknown: "warn" };
 
 /** The whole view; `act(name)` opens the dialog of an action. */
@@ -39,13 +41,14 @@ function heading({ organization }) {
 }
 
 function verdict(seen, act) {
+  const actions = seen.actions.filter(({ name }) => OFFERED.includes(name));
   return h(
     "section",
     { class: `verdict ${tone(seen.verdict, seen.differences)}`, "aria-labelledby": "verdict" },
     h("h3", { id: "verdict" }, VERDICTS[seen.verdict] || label(seen.verdict)),
     h("p", {}, seen.explanation),
-    h("div", { class: "buttons" }, seen.actions.map((each) => actionButton(each, seen, act))),
-    reasons(seen.actions),
+    h("div", { class: "buttons" }, actions.map((each) => actionButton(each, seen, act))),
+    reasons(actions),
   );
 }
 
