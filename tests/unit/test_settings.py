@@ -87,6 +87,33 @@ def test_what_is_unsafe_is_refused_by_name(changes, named):
     assert named in found[0]
 
 
+def test_limits_of_refunds_are_read_by_role():
+    assert Settings.from_env(SAFE).max_refund_amounts == {}
+    settings = Settings.from_env(SAFE | {"MAX_REFUND_AMOUNTS": "billing-ops=50000, admin = 0"})
+    assert settings.max_refund_amounts == {"billing-ops": 50_000, "admin": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("billing-ops", "role=minor units"),
+        ("billing-ops=", "role=minor units"),
+        ("billing-ops=-1", "role=minor units"),
+        ("billing-ops=1.5", "role=minor units"),
+        ("billing-ops=1e3", "role=minor units"),
+        ("billing-ops=" + "9" * 13, "role=minor units"),
+        ("billing-ops=1,", "role=minor units"),
+        ("billing-ops=1,billing-ops=2", "twice"),
+        ("boss=1", "'boss' is no role that may refund"),
+        ("support=1", "'support' is no role that may refund"),
+    ],
+)
+def test_a_limit_that_would_not_hold_is_refused(given, named):
+    (problem,) = problems(MAX_REFUND_AMOUNTS=given)
+    assert problem.startswith("MAX_REFUND_AMOUNTS: ")
+    assert named in problem
+
+
 def test_slack_needs_no_secret():
     settings = Settings.from_env(SAFE | {"ALERT_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/secret"})
     assert settings.alerts_in_words is True

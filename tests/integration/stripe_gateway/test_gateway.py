@@ -174,6 +174,50 @@ def test_more_refunds_than_anybody_makes(gateway, sandbox, charge):
     assert f"{charge} has more than 1000 refunds" in refused.value.detail
 
 
+def test_a_page_of_charges_with_their_refunds(gateway, sandbox, customer, price, charge):
+    for _ in range(2):
+        sandbox.api("POST", "/subscriptions", f"customer={customer}&items[0][price]={price}")
+    refund = sandbox.api("POST", "/refunds", f"charge={charge}&amount=400")["id"]
+    sandbox.forget_requests()
+    first = gateway.charges_page(customer, limit=2, starting_after=None).value
+    assert (len(first["data"]), first["has_more"]) == (2, True)
+    second = gateway.charges_page(customer, limit=2, starting_after=first["data"][-1].id).value
+    (oldest,) = second["data"]
+    assert (oldest.id, second["has_more"]) == (charge, False)
+    assert [each.id for each in oldest.refunds] == [refund]
+    assert len(sandbox.requests()) == 2
+    assert gateway.charge(charge).value.refunds is None
+
+
+def test_charges_of_a_payment(gateway, charge):
+    intent = gateway.charge(charge).value.payment_intent
+    assert [each.id for each in gateway.charges_of_payment(intent).value] == [charge]
+    assert gateway.charges_of_payment("pi_nobody").value == ()
+
+
+def test_a_refund_is_made_once_for_its_key(gateway, sandbox, charge):
+    asked = {"charge": charge, "amount": 400, "reason": "duplicate", "metadata": {"refundRequestId": "r-1"}}
+    sandbox.forget_requests()
+    first = gateway.create_refund(asked, idempotency_key="refund_1")
+    again = gateway.create_refund(asked, idempotency_key="refund_1")
+    assert first.value == again.value
+    assert (first.value.amount, first.value.status, first.value.charge) == (400, "succeeded", charge)
+    assert first.value.metadata == {"refundRequestId": "r-1"}
+    sent = sandbox.requests()
+    assert [(each["idempotency_key"], each["replayed"]) for each in sent] == [("refund_1", False), ("refund_1", True)]
+    assert sent[0]["body"] == sent[1]["body"]
+    assert len(gateway.refunds_of(charge).value) == 1
+    with pytest.raises(errors.StripeRejected) as refused:
+        gateway.create_refund(asked | {"amount": 1101}, idempotency_key="refund_2")
+    assert refused.value.effect_possible is False
+
+
+def test_a_refund_whose_answer_is_lost_is_asked_for_again_with_its_key(gateway, sandbox, charge):
+    sandbox.arm("drop_after", "/v1/refunds$", method="POST")
+    made = gateway.create_refund({"charge": charge}, idempotency_key="refund_1").value
+    assert [each.id for each in gateway.refunds_of(charge).value] == [made.id]
+
+
 def test_disputes_of_a_charge(gateway, sandbox, charge):
     assert gateway.disputes_of(charge).value == ()
     made = sandbox.control("POST", f"/charges/{charge}/dispute", {"reason": "duplicate", "amount": 1200})
@@ -292,6 +336,10 @@ def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subs
     gateway.subscriptions_of(customer)
     charge = gateway.charges_of(customer).value[0].id
     gateway.charge(charge)
+    gateway.charges_page(customer, limit=5, starting_after=charge)
+    gateway.charges_of_payment(gateway.charge(charge).value.payment_intent)
+    asked = {"charge": charge, "amount": 1, "reason": "duplicate", "metadata": {"refundRequestId": "r-1"}}
+    gateway.create_refund(asked, idempotency_key="r")
     gateway.refunds_of(charge)
     gateway.disputes_of(charge)
     gateway.checkout_session(session["id"])
@@ -306,7 +354,7 @@ def test_every_request_is_one_that_stripe_knows(gateway, sandbox, customer, subs
     gateway.cancel_at_period_end(subscription, idempotency_key="k")
     gateway.cancel_now(subscription, prorate=True, invoice_now=True)
     sent = sandbox.requests()
-    assert len(sent) == 20
+    assert len(sent) == 24
     assert [(each["path"], openapi.logged_request_problems(each)) for each in sent] == [
         (each["path"], []) for each in sent
     ]
