@@ -3,7 +3,7 @@
 from typing import Any
 
 import flask_smorest
-from marshmallow import fields
+from marshmallow import INCLUDE, fields
 
 from .wire import ORG_ID_PATTERN, Instant, OrgId, OrgIdConverter, Wire
 
@@ -33,7 +33,10 @@ CONFIGURATION = {
 
 
 class ProblemSchema(Wire):
-    """RFC 9457 problem document."""
+    """RFC 9457 problem document; a code may have further members, such as `limit` or `stripeCode`."""
+
+    class Meta:
+        unknown = INCLUDE
 
     type = fields.String(required=True)
     title = fields.String(required=True)
