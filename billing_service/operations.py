@@ -303,6 +303,10 @@ def settle_lapsed(*, clock: Clock) -> int:
         taken = take_over(known, now)
         if taken is not None:
             died = BillingError("the process died or took far too long; the same Idempotency-Key resumes it")
-            Running(Asked.of(taken), taken, clock).refused(died)
+            running = Running(Asked.of(taken), taken, clock)
+            # It may have died while it found out what to announce.
+            if AdminAction.objects(operation=taken.pk).first() is None:
+                running.announce()
+            running.refused(died)
             settled += 1
     return settled

@@ -99,6 +99,8 @@ def _move(request: RefundRequest, seen: Seen, now: datetime) -> tuple[str, ...]:
     changed = tuple(name for name, value in values.items() if getattr(request, name) != value)
     if changed:
         _write(request, updated_at=now, **values)
+        level = log.warning if seen.state == "failed" else log.info
+        level("refund_settled", refund_request_id=request.refund_request_id, stripe_refund_id=seen.id, state=seen.state)
     return changed
 
 
@@ -112,6 +114,7 @@ def reject(
     now = clock()
     if not _let_go(request, state="rejected", error=refusal.code, updated_at=now, lease_until=now, next_check_at=None):
         return _as_it_is(request, clock, running)
+    log.info("refund_rejected", refund_request_id=request.refund_request_id, code=refusal.code)
     _resolve_finding(request, now)
     if running:
         running.nothing_happened()
@@ -129,6 +132,7 @@ def leave_unknown(
     following = now + pause if pause else None
     if not _let_go(request, state="unknown", error=cause, updated_at=now, lease_until=now, next_check_at=following):
         return _as_it_is(request, clock, running)
+    log.warning("refund_unknown", refund_request_id=request.refund_request_id, cause=cause)
     outcome = outcome_of(request)
     if running:
         running.leave_open(outcome)

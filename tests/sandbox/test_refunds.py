@@ -1,9 +1,12 @@
 """Refunds: whole, in parts, too much, pending, failed later."""
 
+import time
+
 import pytest
 import stripe as sdk
 
 from billing_service.sandbox.stripe.control import ControlError
+from tests.sandbox.conftest import connect
 
 
 @pytest.fixture
@@ -100,6 +103,21 @@ def test_a_refund_whose_answer_is_lost_has_happened(stripe, control, charge):
     assert len(stripe.refunds.list({"charge": charge.id}).data) == 1
     sent = control.requests(method="POST", path="/v1/refunds$")["items"]
     assert [(one["fault"], one["replayed"]) for one in sent] == [("drop_after", False), (None, True)]
+
+
+def test_one_that_is_still_executing_is_not_listed_and_holds_its_key(process, stripe, control, charge):
+    """The caller has given up; Stripe has not."""
+    hasty = connect(process.url, http_client=sdk.RequestsClient(timeout=(0.3, 0.3))).v1
+    control.arm("delay", path="/v1/refunds$", method="POST", seconds=1.2)
+    with pytest.raises(sdk.APIConnectionError):
+        hasty.refunds.create({"charge": charge.id, "amount": 100}, {"idempotency_key": "r1"})
+    assert stripe.refunds.list({"charge": charge.id}).data == []
+    with pytest.raises(sdk.APIError) as caught:
+        stripe.refunds.create({"charge": charge.id, "amount": 100}, {"idempotency_key": "r1"})
+    assert caught.value.http_status == 409
+    time.sleep(1.3)
+    made = stripe.refunds.create({"charge": charge.id, "amount": 100}, {"idempotency_key": "r1"})
+    assert [one.id for one in stripe.refunds.list({"charge": charge.id}).data] == [made.id]
 
 
 def test_pending_then_succeeded(stripe, control, charge, events):

@@ -420,6 +420,28 @@ def test_a_process_killed_while_stripe_is_asked_leaves_a_trace_that_is_resolved(
     assert intent.organization == outcome.organization
 
 
+def test_a_process_killed_before_it_knew_whose_it_is_leaves_both_rows(app, environment, paid, made, sandbox, runtime):
+    from billing_service.operations import settle_lapsed
+
+    sandbox.arm("timeout_before", seconds=8, method="GET", path="/v1/charges/")
+    sandbox.clear_requests()
+    slow = os.environ | environment | {"STRIPE_READ_TIMEOUT": "8"}
+    process = subprocess.Popen([sys.executable, "-c", DIES, paid.id], env=slow)
+    deadline = time.monotonic() + 30
+    while not sandbox.requests(method="GET", path="/v1/charges/")["items"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert AdminAction.objects.count() == RefundRequest.objects.count() == 0
+    assert settle_lapsed(clock=lambda: runtime.clock() + timedelta(minutes=15)) == 1
+    assert [(each.phase, each.outcome) for each in AdminAction.objects.order_by("id")] == [
+        ("intent", "pending"),
+        ("outcome", "failed"),
+    ]
+    assert made() == []
+
+
 def test_a_killed_process_with_stripe_away_is_written_down_as_unknown(ask, sandbox, sweep, made):
     """What a process leaves that was killed before it could write anything of the answer."""
     sandbox.arm("timeout_after", seconds=1.5, **ASK)
