@@ -52,6 +52,7 @@ RETIRED_INDEXES = (
     ("outbox", "transition"),
     ("webhook_events", "state_received"),
     ("webhook_events", "expires_at"),
+    ("findings", "state_newest"),
 )
 
 __all__ = [

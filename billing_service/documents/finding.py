@@ -45,7 +45,7 @@ class Finding(Document):
                 "partialFilterExpression": {"state": {"$in": list(OPEN_STATES)}},
             },
             {"fields": ["organization", "state", "-last_seen_at"], "name": "organization_state"},
-            {"fields": ["state", "-last_seen_at"], "name": "state_newest"},
+            {"fields": ["state", "severity"], "name": "state_severity"},
             # Listed by the time that does not change while somebody turns the pages.
             {"fields": ["-first_seen_at", "-id"], "name": "newest"},
             {"fields": ["state", "-first_seen_at", "-id"], "name": "state_first_seen"},

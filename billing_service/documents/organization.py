@@ -2,6 +2,9 @@
 
 from mongoengine import DateTimeField, DynamicDocument, StringField
 
+# Small letters, capitals and accents are alike.
+FOLDED = {"locale": "en", "strength": 1}
+
 
 class Organization(DynamicDocument):
     """An organization; `plan` is the effective plan that access control reads."""
@@ -15,7 +18,8 @@ class Organization(DynamicDocument):
         "collection": "organizations",
         "auto_create_index": False,
         "indexes": [
-            {"fields": ["slug"], "name": "slug", "sparse": True},
-            {"fields": ["name"], "name": "name", "sparse": True},
+            # Searched by how they begin, whatever their case and accents.
+            {"fields": ["slug"], "name": "slug_folded", "sparse": True, "collation": FOLDED},
+            {"fields": ["name"], "name": "name_folded", "sparse": True, "collation": FOLDED},
         ],
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
-from rq import Queue, get_current_job
+from rq import Queue, Worker, get_current_job
 from rq.timeouts import JobTimeoutException
 
 from ..observability import JOB_SECONDS, JOBS, log
@@ -108,6 +108,17 @@ def enqueue_run(function: Job, slot: str, attempt: int, part: int = 0) -> str:
     if not part:
         return enqueue(function, job_id=job_id, slot=slot, attempt=attempt)
     return enqueue(function, job_id=f"{job_id}-{part}", slot=slot, attempt=attempt, part=part)
+
+
+def describe_queues() -> dict[str, Any] | None:
+    """How many jobs wait on each queue, and how many workers there are; None if Redis does not answer."""
+    try:
+        client = runtime.redis.quick()
+        waiting = [{"name": name, "waiting": Queue(name, connection=client).count} for name in QUEUES]
+        return {"queues": waiting, "workers": Worker.count(connection=client)}
+    except RedisError as error:
+        log.warning("queues_not_read", error=type(error).__name__)
+        return None
 
 
 class _OutOfTime(BaseException):

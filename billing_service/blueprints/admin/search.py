@@ -1,0 +1,64 @@
+"""Search: from whatever a person has in hand to the organization."""
+
+from typing import Any
+
+from marshmallow import fields
+
+from ... import search as rules
+from ...runtime import runtime
+from ..guard import requires
+from ..wire import OrgId, Wire, text
+from . import blueprint
+
+
+class SearchQuery(Wire):
+    q = text(
+        least=2,
+        most=200,
+        required=True,
+        metadata={
+            "description": "an organization's id, the beginning of its slug or name, an id of Stripe's "
+            "(cus_, sub_, ch_, py_, pi_, evt_), or a customer's e-mail address"
+        },
+    )
+
+
+class HitSchema(Wire):
+    org_id = OrgId()
+    name = fields.String(allow_none=True)
+    slug = fields.String(allow_none=True)
+    plan = fields.String(allow_none=True)
+    status = fields.String(allow_none=True)
+    stripe_customer_id = fields.String(allow_none=True)
+    stripe_subscription_id = fields.String(allow_none=True)
+    matched = fields.String(
+        metadata={"description": "organization, slug, name, customer, subscription, charge, payment, event, e-mail"}
+    )
+    value = fields.String(metadata={"description": "what matched; of an e-mail address the customer that has it"})
+
+
+class TroubleSchema(Wire):
+    code = fields.String()
+    detail = fields.String()
+
+
+class FoundSchema(Wire):
+    """At most 20 organizations, the best match first."""
+
+    items = fields.List(fields.Nested(HitSchema))
+    event_id = fields.String(
+        allow_none=True, metadata={"description": "the ledger has this event, whoever it belongs to"}
+    )
+    is_capped = fields.Boolean(metadata={"description": "there are more: say more of what you look for"})
+    trouble = fields.Nested(
+        TroubleSchema, allow_none=True, metadata={"description": "why Stripe could not be searched"}
+    )
+
+
+@blueprint.get("/search")
+@blueprint.arguments(SearchQuery, location="query")
+@blueprint.response(200, FoundSchema)
+@requires("customer:read")
+def search(query: dict[str, Any]) -> dict[str, Any]:
+    """Find organizations by an id, a name or an e-mail address."""
+    return rules.describe(rules.search(query["q"].strip(), stripe=runtime.stripe))
