@@ -4,6 +4,8 @@ from typing import Any
 
 from mongoengine import DateTimeField, DictField, Document, IntField, ListField, ObjectIdField, StringField
 
+from .store import IS_TIME
+
 STATES = ("open", "acknowledged", "resolved")
 OPEN_STATES = ("open", "acknowledged")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -52,6 +54,11 @@ class Finding(Document):
             {"fields": ["kind", "-first_seen_at", "-id"], "name": "kind_first_seen"},
             {"fields": ["severity", "-first_seen_at", "-id"], "name": "severity_first_seen"},
             {"fields": ["organization", "-first_seen_at", "-id"], "name": "organization_first_seen"},
+            {
+                "fields": ["organization", "-resolved_at", "-id"],
+                "name": "organization_resolved",
+                "partialFilterExpression": {"resolved_at": IS_TIME},
+            },
             {
                 "fields": ["acknowledged_until"],
                 "name": "acknowledged_until",

@@ -2,7 +2,7 @@
 
 from mongoengine import DateTimeField, DictField, Document, IntField, ListField, ObjectIdField, StringField
 
-from .store import IS_TIME
+from .store import IS_ID, IS_TIME
 
 
 class OutboxSignal(Document):
@@ -41,6 +41,11 @@ class OutboxSignal(Document):
                 "fields": ["next_attempt_at"],
                 "name": "unsent",
                 "partialFilterExpression": {"next_attempt_at": IS_TIME},
+            },
+            {
+                "fields": ["organization", "-created_at", "-id"],
+                "name": "organization_newest",
+                "partialFilterExpression": {"organization": IS_ID},
             },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],

@@ -22,4 +22,18 @@ def mark_replayed(response: Response) -> Response:
     return response
 
 
-from . import audit, customers, dead_letters, events, findings, overview, plans, refunds, replays, search, users  # noqa: E402, F401  (routes register themselves on the blueprint)
+# Routes register themselves on the blueprint.
+from . import (
+    audit,
+    customers,
+    dead_letters,
+    events,
+    findings,
+    overview,
+    plans,
+    refunds,
+    replays,
+    search,
+    timelines,
+    users,
+)

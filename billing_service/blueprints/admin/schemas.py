@@ -174,7 +174,7 @@ class Described(fields.Nested):
         return super()._serialize(nested_obj, attr, obj, **kwargs)
 
 
-class AdminActionSchema(Wire):
+class ActionSummarySchema(Wire):
     id = fields.String()
     operation_id = fields.String(attribute="operation")
     phase = fields.String()
@@ -188,9 +188,14 @@ class AdminActionSchema(Wire):
     request_id = fields.String(allow_none=True)
     outcome = fields.String()
     parameters = fields.Dict(keys=FieldName(), allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class AdminActionSchema(ActionSummarySchema):
+    """An action with what it was about, before and after it."""
+
     before = Described(SubscriptionSchema, allow_none=True)
     after = Described(SubscriptionSchema, allow_none=True)
-    error = fields.String(allow_none=True)
 
 
 class CustomerSchema(Wire):

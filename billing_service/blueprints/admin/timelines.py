@@ -1,0 +1,71 @@
+"""The timeline of an organization."""
+
+from typing import Any
+
+from bson import ObjectId
+from marshmallow import fields
+
+from ... import subscriptions
+from ... import timeline as rules
+from ..guard import requires
+from ..wire import Instant, OrgId, PageQuery, Wire, one_of
+from . import blueprint
+from .event_schemas import AttemptSchema, ListedEventSchema
+from .refunds import RefundRequestSchema
+from .schemas import ActionSummarySchema, FindingSchema
+
+
+class TimelineQuery(PageQuery):
+    kind = one_of(rules.KINDS)
+    since = Instant(data_key="from", metadata={"description": "at this time or later"})
+    until = Instant(data_key="to", metadata={"description": "before this time"})
+
+
+class TimelineEventSchema(ListedEventSchema):
+    history = fields.List(fields.Nested(AttemptSchema), metadata={"description": "the last 20 attempts"})
+
+
+class SignalSchema(Wire):
+    id = fields.String()
+    name = fields.String()
+    org_id = OrgId(attribute="organization")
+    facts = fields.Raw()
+    created_at = Instant()
+    sent_at = Instant(allow_none=True, metadata={"description": "when all had been told"})
+    last_error = fields.String(allow_none=True)
+
+
+class TimelineItemSchema(Wire):
+    """One thing that happened: its time, its kind, and under one more name what it is about."""
+
+    at = Instant()
+    kind = fields.String(metadata={"description": ", ".join(rules.KINDS)})
+    id = fields.String()
+    event = fields.Nested(TimelineEventSchema, metadata={"description": "at the time it was received"})
+    action = fields.Nested(ActionSummarySchema)
+    finding = fields.Nested(FindingSchema)
+    refund = fields.Nested(RefundRequestSchema)
+    signal = fields.Nested(SignalSchema)
+
+
+class TimelinePage(Wire):
+    items = fields.List(fields.Nested(TimelineItemSchema))
+    limit = fields.Integer()
+    next_cursor = fields.String(allow_none=True)
+
+
+@blueprint.get("/timeline/<org_id:orgId>")
+@blueprint.arguments(TimelineQuery, location="query")
+@blueprint.response(200, TimelinePage)
+@requires("customer:read")
+def timeline(query: dict[str, Any], org_id: ObjectId) -> dict[str, Any]:
+    """List what happened to an organization, newest first: events, admin actions, findings, refunds, signals."""
+    subscriptions.require_organization(org_id)
+    return rules.read(
+        org_id,
+        limit=query["limit"],
+        cursor=query.get("cursor"),
+        kinds=[query["kind"]] if "kind" in query else rules.KINDS,
+        since=query.get("since"),
+        until=query.get("until"),
+    )
