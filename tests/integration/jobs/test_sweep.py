@@ -138,7 +138,7 @@ def test_an_operation_whose_process_died(app, billed, runtime):
     assert sweep()["operations_settled"] == 1
     died.reload()
     assert (died.state, died.stored, died.attempt) == ("failed", False, 2)
-    [told] = AdminAction.objects(operation=died.pk)
+    [told] = AdminAction.objects(operation=died.pk, phase="outcome")
     assert (told.phase, told.outcome, told.actor) == ("outcome", "failed", "ada@example.com")
     assert "Idempotency-Key" in told.error
     assert sweep()["operations_settled"] == 0
