@@ -18,6 +18,7 @@ from billing_service.documents import (
     Organization,
     OutboxSignal,
     Override,
+    RefundRequest,
     Subscription,
     WebhookEvent,
     database_now,
@@ -142,6 +143,18 @@ def test_an_operation_whose_process_died(app, billed, runtime):
     assert (told.phase, told.outcome, told.actor) == ("outcome", "failed", "ada@example.com")
     assert "Idempotency-Key" in told.error
     assert sweep()["operations_settled"] == 0
+
+
+def test_a_refund_that_nobody_knows_of(app, client, admin, billed, stripe, sandbox):
+    charge = stripe.charges.list({"customer": billed("pro").customer}).data[0].id
+    sandbox.arm("drop_after", method="POST", path="/v1/refunds$", times=3)
+    body = {"chargeId": charge, "refundRequestId": "request-1"}
+    assert client.post("/api/admin/billing/refund", headers=admin, json=body).status_code == 202
+    assert sweep()["refunds_settled"] == 0
+    RefundRequest.objects.update(set__next_check_at=ago(seconds=1))
+    assert sweep()["refunds_settled"] == 1
+    assert RefundRequest.objects.get().state == "succeeded"
+    assert len(stripe.refunds.list({"charge": charge}).data) == 1
 
 
 def test_a_cancel_that_was_not_seen(app, billed, stripe):
