@@ -2,6 +2,8 @@
 
 from mongoengine import DateTimeField, DictField, Document, ObjectIdField, StringField
 
+OUTCOMES = ("pending", "succeeded", "failed", "unknown")
+
 
 class AdminAction(Document):
     """Who wanted or did what, to whom, when and why; `before` and `after` are subscription objects."""
@@ -16,7 +18,7 @@ class AdminAction(Document):
     organization = ObjectIdField()
     note = StringField()
     request_id = StringField()
-    outcome = StringField(choices=("pending", "succeeded", "failed", "unknown"))
+    outcome = StringField(choices=OUTCOMES)
     parameters = DictField()
     before = DictField()
     after = DictField()
@@ -32,6 +34,9 @@ class AdminAction(Document):
             {"fields": ["organization", "-at", "-id"], "name": "organization_newest"},
             {"fields": ["actor", "-at", "-id"], "name": "actor_newest"},
             {"fields": ["action", "-at", "-id"], "name": "action_newest"},
+            {"fields": ["target", "-at", "-id"], "name": "target_newest"},
+            {"fields": ["outcome", "-at", "-id"], "name": "outcome_newest"},
+            {"fields": ["request_id"], "name": "request_id"},
             {"fields": ["operation"], "name": "operation"},
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],

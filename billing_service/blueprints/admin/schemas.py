@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import fields
 
+from ...documents.admin_action import OUTCOMES
 from ..export import ExportQuery
 from ..wire import FieldName, Instant, NoteBody, OrgId, Page, Wire, one_of, stripe_id, text
 
@@ -246,6 +247,11 @@ class AuditQuery(ExportQuery):
     org_id = OrgId()
     actor = text(most=200)
     action = text(most=50)
+    target = text(
+        most=300, metadata={"description": "an organization's, an event's, a user's id, or what else was acted on"}
+    )
+    outcome = one_of(OUTCOMES)
+    request_id = text(most=200)
     after = Instant(data_key="from")
     before = Instant(data_key="to")
 

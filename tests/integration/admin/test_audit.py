@@ -64,6 +64,10 @@ def test_filters(client, admin, actions):
     assert client.get(f"{URL}?actor=bob", headers=admin).json["total"] == 12
     assert client.get(f"{URL}?orgId={actions}", headers=admin).json["total"] == 25
     assert client.get(f"{URL}?orgId={ObjectId()}", headers=admin).json["total"] == 0
+    assert client.get(f"{URL}?target={actions}&outcome=succeeded", headers=admin).json["total"] == 25
+    assert client.get(f"{URL}?outcome=failed", headers=admin).json["total"] == 0
+    AdminAction.objects.first().modify(set__request_id="r-1")
+    assert client.get(f"{URL}?requestId=r-1", headers=admin).json["total"] == 1
     between = "from=2026-01-01T00:00:02Z&to=2026-01-01T00:00:04%2B00:00"
     assert client.get(f"{URL}?{between}", headers=admin).json["total"] == 4
 
@@ -85,6 +89,8 @@ def test_it_needs_the_permission(client, token):
         "limit=ten",
         "orgId=1",
         "actor=",
+        "outcome=maybe",
+        "target=",
         "actro=ada",
         "from=yesterday",
         "from=2026-01-01T00:00:00",
