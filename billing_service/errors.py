@@ -95,6 +95,12 @@ NotDead = _kind("NotDead", 409, "not_dead", "The event is not a dead letter")
 RefundRequestMismatch = _kind(
     "RefundRequestMismatch", 409, "refund_request_mismatch", "The refundRequestId was used for another refund"
 )
+DisputeNotWon = _kind("DisputeNotWon", 409, "dispute_not_won", "The dispute was not won at Stripe")
+NothingToCredit = _kind("NothingToCredit", 409, "nothing_to_credit", "The dispute took no extras from the ledger")
+SeveralDisputes = _kind("SeveralDisputes", 409, "several_disputes", "More than one dispute of the charge was won")
+CreditRequestMismatch = _kind(
+    "CreditRequestMismatch", 409, "credit_request_mismatch", "The refundRequestId was used for another credit"
+)
 MissingUnproven = _kind(
     "MissingUnproven",
     409,

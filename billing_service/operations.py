@@ -85,6 +85,10 @@ class Running:
         self.audit("outcome", "unknown", before=outcome.before, after=outcome.after, error=outcome.error)
         self.completed = True
 
+    def tell(self, **facts: Any) -> None:
+        """What the outcome's row in the audit log says besides what was asked for."""
+        self.record.parameters = {**self.record.parameters, **facts}
+
     def pursue(self, **parameters: Any) -> None:
         """From now on an effect may happen at Stripe: have it looked for until it is seen, even if we die now."""
         self.record.pursued = True

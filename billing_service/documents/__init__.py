@@ -4,8 +4,10 @@ from .admin_action import AdminAction
 from .admin_operation import AdminOperation
 from .admin_user import AdminUser
 from .dispatch_pause import DispatchPause
+from .extra_balance import ExtraBalance
 from .finding import Finding
 from .job_run import JobRun
+from .ledger_entry import LedgerEntry
 from .login_throttle import LoginThrottle
 from .organization import Organization
 from .outbox import OutboxSignal
@@ -45,6 +47,8 @@ DOCUMENTS = (
     Revocation,
     LoginThrottle,
     RefundRequest,
+    LedgerEntry,
+    ExtraBalance,
 )
 
 # Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
@@ -67,8 +71,10 @@ __all__ = [
     "Attempt",
     "Candidate",
     "DispatchPause",
+    "ExtraBalance",
     "Finding",
     "JobRun",
+    "LedgerEntry",
     "LoginThrottle",
     "Organization",
     "OutboxSignal",

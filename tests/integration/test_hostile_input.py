@@ -19,6 +19,7 @@ SAMPLES: dict[str, Any] = {
     "chargeId": "ch_1",
     "cookies": False,
     "disabled": False,
+    "disputeId": "du_1",
     "email": "ada@example.com",
     "eventId": "evt_1",
     "force": False,

@@ -111,6 +111,16 @@ ROWS_OF = {
         "state": pick(n, "succeeded", "succeeded", "unknown"),
         "created_at": at(n),
     },
+    "ledger_entries": lambda n: {
+        "organization": ORGANIZATIONS[n % 200],
+        "kind": pick(n, "topup", "debit"),
+        "units": pick(n, 100, -100),
+        "ref": f"{n}",
+        "payment_intent": f"pi_{n}",
+        "remaining": pick(n, 100, None),
+        "at": at(n),
+    },
+    "extra_balances": lambda n: {"_id": ORGANIZATIONS[n], "units": 0},
     "job_runs": lambda n: {
         "job": pick(n, "sweep", "dunning"),
         "slot": f"{n:05}",

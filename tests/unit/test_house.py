@@ -25,6 +25,7 @@ FLOORS = {
     "asked": 3,
     "identity": 3,
     "operations": 3,
+    "extras": 3,
     "outbox": 3,
     "refunds": 3,
     "reconciliation": 3,
@@ -48,6 +49,7 @@ RESERVED = {
     "mongoengine": {
         "documents",
         "identity",
+        "extras",
         "outbox",
         "refunds",
         "subscriptions",

@@ -27,6 +27,7 @@ from . import (
     audit,
     customers,
     dead_letters,
+    disputes,
     events,
     findings,
     overview,

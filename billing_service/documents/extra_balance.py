@@ -1,0 +1,12 @@
+"""How many prepaid extras an organization has."""
+
+from mongoengine import Document, LongField, ObjectIdField
+
+
+class ExtraBalance(Document):
+    """Always the sum of the organization's ledger entries, with which it moves; negative: owed."""
+
+    organization = ObjectIdField(primary_key=True)
+    units = LongField(required=True, default=0)
+
+    meta = {"collection": "extra_balances", "auto_create_index": False, "strict": False}

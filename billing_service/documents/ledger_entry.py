@@ -1,0 +1,59 @@
+"""The ledger of prepaid extras: entries are added and never changed, but for what is left of those that gave units."""
+
+from mongoengine import DateTimeField, Document, LongField, ObjectIdField, StringField
+
+from .store import IS_TEXT
+
+ENTRY_KINDS = ("topup", "debit", "refund", "refund_reversed", "expiration", "adjustment", "settlement")
+
+
+class LedgerEntry(Document):
+    """Units that an organization got (positive) or lost (negative).
+
+    `ref` says what happened, so that it is booked once: `topup:cs_…`, `refund:re_…`, `dispute:dp_…`. An entry that
+    gave units is a lot: `remaining` of them are still there, until `expires_at`; `lot` is the one that an entry is
+    about. `amount` (minor units of `currency`) is the money that moved with the units.
+    """
+
+    organization = ObjectIdField(required=True)
+    kind = StringField(required=True, choices=ENTRY_KINDS)
+    units = LongField(required=True)
+    ref = StringField(required=True)
+    remaining = LongField()
+    lot = ObjectIdField()
+    amount = LongField()
+    currency = StringField()
+    session = StringField()
+    payment_intent = StringField()
+    charge = StringField()
+    # The id that an admin asked by.
+    refund_request_id = StringField()
+    actor = StringField()
+    memo = StringField()
+    at = DateTimeField(required=True)
+    expires_at = DateTimeField()
+
+    meta = {
+        "collection": "ledger_entries",
+        "auto_create_index": False,
+        "strict": False,
+        "indexes": [
+            {"fields": ["ref"], "name": "ref", "unique": True},
+            {
+                "fields": ["refund_request_id"],
+                "name": "refund_request_id",
+                "unique": True,
+                "partialFilterExpression": {"refund_request_id": IS_TEXT},
+            },
+            {
+                "fields": ["payment_intent"],
+                "name": "payment_intent",
+                "partialFilterExpression": {"payment_intent": IS_TEXT},
+            },
+            {
+                "fields": ["organization"],
+                "name": "lots",
+                "partialFilterExpression": {"remaining": {"$gt": 0}},
+            },
+        ],
+    }

@@ -1,0 +1,183 @@
+"""Giving disputed extras back: once for each dispute, after it was won at Stripe, at most what it had taken."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from ..documents import LedgerEntry
+from ..errors import (
+    ChargeUnknown,
+    CreditRequestMismatch,
+    DisputeNotWon,
+    InvalidRequest,
+    NothingToCredit,
+    SeveralDisputes,
+)
+from ..operations import Outcome
+from ..stripe_gateway import LiveCharge, LiveDispute, StripeGateway
+from ..subscriptions import named_organization, require_organization, stored_row
+from .booking import Booked, balance_of, book, find_entry
+
+DEBIT, CREDIT = "dispute:", "dispute_credit:"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the admin asked for: `amount` in minor units; without a dispute the charge's only one that can be credited.
+
+    The same `refund_request_id` is always the same credit.
+    """
+
+    charge_id: str
+    amount: int
+    refund_request_id: str
+    dispute_id: str | None = None
+
+
+def credit_dispute(
+    org_id: ObjectId,
+    wanted: Wanted,
+    *,
+    stripe: StripeGateway,
+    now: datetime,
+    actor: str,
+    note: str | None,
+    also: Callable[[Outcome], None],
+) -> Outcome:
+    """Give the units of a won dispute back; one that was credited before is left as it is.
+
+    `also` joins the transaction. Raises OrganizationNotFound, ChargeUnknown, DisputeNotWon, NothingToCredit,
+    SeveralDisputes, CreditRequestMismatch, InvalidRequest (too much, or less than a unit), and what the gateway raises.
+    """
+    require_organization(org_id)
+    known = LedgerEntry.objects(refund_request_id=wanted.refund_request_id).first()
+    if known:
+        return _unchanged(known, org_id, wanted)
+    told = {"actor": actor, "memo": note}
+    booked = book(_credit(org_id, wanted, stripe, now) | told, also=lambda each: also(_outcome(each, org_id, wanted)))
+    return _outcome(booked, org_id, wanted)
+
+
+def foretell_credit(org_id: ObjectId, wanted: Wanted, *, stripe: StripeGateway, now: datetime) -> Outcome:
+    """What a credit would book, with the same refusals; nothing is written."""
+    require_organization(org_id)
+    known = LedgerEntry.objects(refund_request_id=wanted.refund_request_id).first()
+    if known:
+        return _unchanged(known, org_id, wanted)
+    entry = LedgerEntry(**_credit(org_id, wanted, stripe, now))
+    known, balance = find_entry(entry.ref), balance_of(org_id)
+    if known:
+        return _unchanged(known, org_id, wanted)
+    return _outcome(Booked(entry, True, balance, balance + entry.units), org_id, wanted)
+
+
+def _credit(org_id: ObjectId, wanted: Wanted, stripe: StripeGateway, now: datetime) -> dict[str, Any]:
+    """The fields of the entry that the credit comes to."""
+    charge = stripe.charge(wanted.charge_id).value
+    _refuse_foreign(org_id, charge)
+    debit = _find_debit(org_id, wanted, stripe.disputes_of(charge.id).value)
+    return {
+        "organization": org_id,
+        "kind": "adjustment",
+        "units": _units(debit, wanted.amount),
+        "ref": CREDIT + debit.ref.removeprefix(DEBIT),
+        "amount": wanted.amount,
+        "currency": debit.currency,
+        "charge": charge.id,
+        "payment_intent": charge.payment_intent,
+        "refund_request_id": wanted.refund_request_id,
+        "lot": debit.lot,
+        "at": now,
+        "expires_at": _expiry(debit, now),
+    }
+
+
+def _refuse_foreign(org_id: ObjectId, charge: LiveCharge) -> None:
+    """Raise ChargeUnknown unless the ledger, the organization's customers or the charge itself say that it paid it."""
+    row = stored_row(org_id)
+    customers = {row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates)} if row else set()
+    if (charge.customer and charge.customer in customers) or named_organization(charge.metadata) == org_id:
+        return
+    paid = charge.payment_intent and LedgerEntry.objects(payment_intent=charge.payment_intent, organization=org_id)
+    if not paid or not paid.first():
+        raise ChargeUnknown(f"{charge.id} was not paid by organization {org_id}. Nothing was credited.")
+
+
+def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute]) -> LedgerEntry:
+    """What a dispute that was won took from the ledger."""
+    named = [each for each in disputes if wanted.dispute_id in (None, each.id)]
+    won = [each.id for each in named if each.status == "won"]
+    if not won:
+        shown = ", ".join(f"{each.id} ({each.status})" for each in named) or "none"
+        raise DisputeNotWon(
+            f"Stripe shows no won dispute of {wanted.charge_id}: {shown}. Nothing was credited. Only money that came "
+            "back is credited; the signal dispute_reinstated tells of it."
+        )
+    refs = [DEBIT + each for each in won]
+    debits = list(LedgerEntry.objects(ref__in=refs, organization=org_id, units__lt=0, amount__gt=0))
+    if not debits:
+        raise NothingToCredit(
+            f"The dispute {', '.join(won)} took no extras of organization {org_id} here, so there are none to give "
+            "back. If it did at Stripe, its event charge.dispute.funds_withdrawn was not handled yet: replay it."
+        )
+    if len(debits) > 1:
+        raise SeveralDisputes(
+            f"More than one dispute of {wanted.charge_id} was won. Nothing was credited. Name one as disputeId.",
+            disputes=[{"id": each.ref.removeprefix(DEBIT), "amountCents": each.amount} for each in debits],
+        )
+    return debits[0]
+
+
+def _units(debit: LedgerEntry, amount: int) -> int:
+    """The part of the units that were taken which the amount is of the money withdrawn, rounded down."""
+    if amount > debit.amount:
+        most = f"is more than the {debit.amount} that the dispute withdrew"
+        raise InvalidRequest(f"{amount} {most}. Nothing was credited.", errors={"amountCents": [most]})
+    units = -debit.units * amount // debit.amount
+    if units == 0:
+        raise InvalidRequest(
+            f"{amount} of the {debit.amount} withdrawn is less than one unit. Nothing was credited.",
+            errors={"amountCents": ["is less than one unit"]},
+        )
+    return units
+
+
+def _expiry(debit: LedgerEntry, now: datetime) -> datetime | None:
+    """The units last as long as they would have when they were taken; those of a lot that was over do not expire."""
+    expires_at = LedgerEntry.objects(id=debit.lot).scalar("expires_at").first() if debit.lot else None
+    return now + (expires_at - debit.at) if expires_at and expires_at > debit.at else None
+
+
+def _unchanged(entry: LedgerEntry, org_id: ObjectId, wanted: Wanted) -> Outcome:
+    balance = balance_of(org_id)
+    return _outcome(Booked(entry, False, balance, balance), org_id, wanted)
+
+
+def _outcome(booked: Booked, org_id: ObjectId, wanted: Wanted) -> Outcome:
+    """The answer of endpoint 4.9. Raises CreditRequestMismatch if the id was used for another credit."""
+    entry = booked.entry
+    dispute_id = entry.ref.removeprefix(CREDIT)
+    same = (entry.organization, entry.charge, entry.amount) == (org_id, wanted.charge_id, wanted.amount)
+    if entry.refund_request_id == wanted.refund_request_id and not (same and wanted.dispute_id in (None, dispute_id)):
+        raise CreditRequestMismatch(
+            f"{wanted.refund_request_id} was used for another organization, charge, dispute or amount. Nothing was "
+            "credited. Another credit needs an id of its own."
+        )
+    return Outcome(
+        {
+            "organization": org_id,
+            "dispute_id": dispute_id,
+            "charge_id": entry.charge,
+            "refund_request_id": entry.refund_request_id,
+            "amount_cents": entry.amount,
+            "currency": entry.currency,
+            "units": entry.units,
+            "applied": booked.applied,
+            "previous": {"units": booked.before},
+            "updated": {"units": booked.balance},
+            "changed": ["units"] if booked.applied else [],
+        }
+    )
