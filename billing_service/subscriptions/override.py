@@ -30,6 +30,9 @@ def bump(
     `plan` is one of the plan file. An organization that was never billed gets a row. Raises OrganizationNotFound.
     """
     require_organization(org_id)
+    if until:
+        # As MongoDB stores it; otherwise the same time given again would be another one.
+        until = until.replace(microsecond=until.microsecond // 1000 * 1000)
     wanted = Override(plan=plan, note=note, actor=actor, at=now, until=until) if plan else None
 
     def impose(row: Subscription) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ def compare(
     chosen = choose(mine)
     live_plan = plans.resolve(chosen.items).plan if chosen else None
     differences = differences_of(organization, row, live, chosen, live_plan, plans, now)
-    facts = _Facts(row, live, chosen, live_plan, live_ones(mine), differences, trouble, now)
+    facts = _Facts(row, live, chosen, live_plan, live_ones(mine), differences, trouble, now, plans)
     verdict = next(name for name in VERDICTS if getattr(facts, name)())
     return Comparison(
         organization=organization,
@@ -71,7 +71,7 @@ def compare(
         live_plan=live_plan,
         differences=differences,
         verdict=verdict,
-        explanation=facts.explain(verdict, str(organization.id)) + _told(unsettled),
+        explanation=facts.explain(verdict, str(organization.id)) + facts.besides(verdict) + _told(unsettled),
         trouble=trouble,
     )
 
@@ -95,6 +95,7 @@ class _Facts:
     differences: tuple[Difference, ...]
     trouble: BillingError | None
     now: datetime
+    plans: Plans
 
     def stripe_unavailable(self) -> bool:
         return self.live is None
@@ -162,13 +163,22 @@ class _Facts:
         }
         return sentences[verdict]
 
+    def besides(self, verdict: str) -> str:
+        """What else holds of an override, which another verdict hides."""
+        return f" The plan is overridden: {self._override()}" if self.overridden() and verdict != "overridden" else ""
+
     def _override(self) -> str:
         override = self.row.override if self.row else None
         if override is None:
             return ""
         until = f"until {override.until:%Y-%m-%d %H:%M} UTC" if override.until else "until it is lifted"
         note = f" ({override.note})" if override.note else ""
-        return f"{override.plan}, set by {override.actor or 'somebody'} {until}{note}."
+        return f"{override.plan}, set by {override.actor or 'somebody'} {until}{note}." + self._short(override.plan)
+
+    def _short(self, granted: str) -> str:
+        paid = self.live_plan if self.billed else None
+        less = paid and self.plans.rank(granted) < self.plans.rank(paid)
+        return f" That is less than what Stripe bills: {paid}." if less else ""
 
     def _money(self) -> str:
         """The sentence that matters most: is it paid and not granted, or granted and not paid?"""

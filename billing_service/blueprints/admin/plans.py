@@ -1,6 +1,6 @@
 """Plans set by hand: Stripe is not touched, and nothing that Stripe says undoes them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import g
@@ -15,6 +15,8 @@ from . import blueprint
 from .mutations import mutate
 from .schemas import SyncSchema
 
+LONGEST = timedelta(days=3_660)
+
 
 def _known_plan(value: str) -> None:
     known = [plan.id for plan in runtime.plans.plans]
@@ -23,8 +25,8 @@ def _known_plan(value: str) -> None:
 
 
 def _ahead(value: datetime) -> None:
-    if value <= runtime.clock():
-        raise ValidationError("must lie ahead")
+    if not timedelta() < value - runtime.clock() <= LONGEST:
+        raise ValidationError("must lie ahead, by ten years at most")
 
 
 class BumpBody(NoteBody):
@@ -32,7 +34,7 @@ class BumpBody(NoteBody):
     plan_id = fields.String(
         required=True, allow_none=True, validate=_known_plan, metadata={"description": "null lifts the override"}
     )
-    until = Instant(validate=_ahead, metadata={"description": "when it ends by itself; without it, when it is lifted"})
+    until = Instant(validate=_ahead, metadata={"description": "when it ends by itself, ten years ahead at most; without it when it is lifted"})
 
     @validates_schema
     def _lifted_at_once(self, body: dict[str, Any], **kwargs: Any) -> None:

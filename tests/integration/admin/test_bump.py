@@ -8,7 +8,7 @@ from bson import ObjectId
 
 from billing_service import subscriptions
 from billing_service.blueprints.wire import iso
-from billing_service.documents import AdminAction, Organization, OutboxSignal, Subscription
+from billing_service.documents import EPOCH, AdminAction, Organization, OutboxSignal, Subscription
 from billing_service.jobs.sweep import sweep
 
 URL = "/api/admin/billing/plans/bump"
@@ -189,6 +189,68 @@ def test_the_view_says_who_and_until_when(client, admin, billed, later):
     assert {"name": "bump", "permission": "plan:override", "allowed": True, "reason": None} in shown["actions"]
 
 
+def test_the_view_says_when_less_is_granted_than_is_billed(client, admin, billed):
+    it = billed("pro")
+    bump(client, admin, it.org_id, "free", note="abuse")
+    shown = client.get(f"/api/admin/billing/customer/{it.org_id}", headers=admin).json
+    assert shown["verdict"] == "overridden"
+    assert shown["explanation"].endswith("until it is lifted (abuse). That is less than what Stripe bills: pro.")
+
+
+def test_another_verdict_does_not_hide_it(client, admin, billed, subscribe, stripe):
+    it = billed("pro")
+    subscribe(it.customer, "starter")
+    answer = bump(client, admin, it.org_id, "business")
+    assert (answer.status_code, it.plan) == (200, "business")
+    shown = client.get(f"/api/admin/billing/customer/{it.org_id}", headers=admin).json
+    assert shown["verdict"] == "several_live_subscriptions"
+    assert "The plan is overridden: business, set by ada@example.com until it is lifted." in shown["explanation"]
+    # What is found of several stays, and the next look at Stripe keeps the override.
+    client.post(f"/api/admin/billing/sync/{it.org_id}", headers=admin)
+    assert (it.row.plan, it.plan, len(it.row.candidates)) == ("business", "business", 1)
+    assert bump(client, admin, it.org_id, None).json["plan"] == it.row.stripe_plan
+    assert len(it.row.candidates) == 1
+
+
+def test_a_time_finer_than_what_is_stored_is_the_same_time(client, admin, token, billed, later):
+    it = billed("pro")
+    until = iso(later(30)).replace(".000Z", ".123456Z")
+    first = bump(client, admin, it.org_id, "business", until=until)
+    again = bump(client, token("admin", actor="bob@example.com"), it.org_id, "business", until=until)
+    assert (first.json["updated"]["override"]["until"], again.json["changed"]) == (until.replace("456Z", "Z"), [])
+    assert it.row.override.actor == "ada@example.com"
+
+
+def test_the_same_key_gives_the_same_answer(client, admin, billed, later):
+    it, until = billed("pro"), iso(later(30))
+    headers = admin | {"Idempotency-Key": "bump"}
+    first, again = (bump(client, headers, it.org_id, "business", until=until) for _ in range(2))
+    assert (first.json, again.headers["Idempotency-Replayed"]) == (again.json, "true")
+    assert bump(client, headers, it.org_id, "starter", until=until).json["code"] == "idempotency_mismatch"
+    assert it.plan == "business"
+
+
+def test_dunning_does_not_undo_it(client, admin, billed, sandbox, runtime):
+    it = billed("pro")
+    bump(client, admin, it.org_id, "business")
+    long_ago = runtime.clock() - timedelta(days=20)
+    sandbox.patch(it.subscription, {"status": "past_due"})
+    Subscription.objects(organization=it.org_id).update_one(
+        set__status="past_due", set__past_due_since=long_ago, set__as_of=None
+    )
+    done = subscriptions.suspend_overdue(
+        subscriptions.Dunned(since=EPOCH),
+        overdue_since=runtime.clock() - timedelta(days=14),
+        stripe=runtime.stripe,
+        plans=runtime.plans,
+        now=runtime.clock(),
+        stop=lambda: False,
+    )
+    assert done.counts["failed"] == 0
+    assert (it.row.status, it.row.plan, it.plan) == ("past_due", "business", "business")
+    assert bump(client, admin, it.org_id, None).json["plan"] == ("free" if it.row.suspended_at else "pro")
+
+
 def test_an_unknown_organization_is_404(client, admin):
     answer = bump(client, admin, ObjectId(), "pro")
     assert (answer.status_code, answer.json["code"]) == (404, "organization_not_found")
@@ -217,7 +279,9 @@ def test_it_needs_the_permission(client, token, billed, frozen):
         ({"orgId": "1"}, "orgId"),
         ({"until": "2020-01-01T00:00:00Z"}, "until"),
         ({"until": "soon"}, "until"),
-        ({"planId": None, "until": "2099-01-01T00:00:00Z"}, "until"),
+        ({"until": "2099-01-01T00:00:00Z"}, "until"),
+        ({"until": "9999-12-31T23:59:59Z"}, "until"),
+        ({"planId": None, "until": "2030-01-01T00:00:00Z"}, "until"),
         ({"forever": True}, "forever"),
     ],
 )
