@@ -34,7 +34,10 @@ class BumpBody(NoteBody):
     plan_id = fields.String(
         required=True, allow_none=True, validate=_known_plan, metadata={"description": "null lifts the override"}
     )
-    until = Instant(validate=_ahead, metadata={"description": "when it ends by itself, ten years ahead at most; without it when it is lifted"})
+    until = Instant(
+        validate=_ahead,
+        metadata={"description": "when it ends by itself, ten years ahead at most; without it when it is lifted"},
+    )
 
     @validates_schema
     def _lifted_at_once(self, body: dict[str, Any], **kwargs: Any) -> None:
