@@ -8,6 +8,7 @@ from typing import Any
 from bson import ObjectId
 
 from .documents import AdminOperation
+from .errors import BillingError
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,19 @@ class Outcome:
     after: dict[str, Any] | None = None
     status: int = 200
     error: str | None = None
+
+
+def stored_refusal(known: AdminOperation) -> BillingError:
+    """The refusal that was the answer of an operation, as an exception again."""
+    answer = dict(known.answer)
+    names = {
+        "code": answer.pop("code"),
+        "status": known.answer_status,
+        "title": answer.pop("title"),
+        "level": "info",
+        "is_stored": True,
+    }
+    kind = type("StoredRefusal", (BillingError,), names)
+    for standard in ("type", "status", "requestId"):
+        answer.pop(standard, None)
+    return kind(answer.pop("detail", ""), errors=answer.pop("errors", None), **answer)

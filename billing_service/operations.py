@@ -7,13 +7,14 @@ closes its record, and one that asked Stripe for something is looked after until
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
 from mongoengine.errors import NotUniqueError
 
-from .asked import Asked, Outcome
-from .documents import AdminAction, AdminOperation, Subscription
+from .asked import Asked, Outcome, stored_refusal
+from .documents import AdminAction, AdminOperation, Subscription, in_transaction
 from .errors import BillingError, Conflict, IdempotencyInProgress, IdempotencyMismatch
 
 LEASE = timedelta(minutes=2)
@@ -211,13 +212,14 @@ def perform(
         outcome = work(running)
         if not running.completed:
             running.announce()
-            running.complete(outcome)
+            in_transaction(partial(running.complete, outcome))
     except BillingError as refusal:
         running.announce()
-        running.refused(refusal)
+        in_transaction(partial(running.refused, refusal))
         raise
     except Exception as bug:
         running.announce()
+        # In no transaction: that would be tried for two minutes if it is the database that fails.
         running.refused(BillingError(f"{type(bug).__name__}; see the log line of request {asked.request_id}"))
         raise
     return outcome, False
@@ -239,7 +241,6 @@ def _begin(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
         state="started",
         lease_until=now + LEASE,
         created_at=now,
-        expires_at=now + KEPT,
     )
     try:
         record.save(force_insert=True)
@@ -256,7 +257,7 @@ def _again(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
         raise IdempotencyMismatch("This Idempotency-Key was used with another body or target. Take a new key.")
     if known.stored:
         if known.answer_status >= 400:
-            raise _stored_refusal(known)
+            raise stored_refusal(known)
         return known, Outcome(answer=known.answer, status=known.answer_status)
     if known.state == "started" and known.lease_until > now:
         raise IdempotencyInProgress(
@@ -270,27 +271,15 @@ def _again(asked: Asked, now: datetime) -> tuple[AdminOperation, Outcome | None]
 
 def take_over(known: AdminOperation, now: datetime) -> AdminOperation | None:
     """Begin the next attempt at an operation; None when somebody else did."""
-    values: dict[str, Any] = {"set__state": "started", "set__lease_until": now + LEASE, "inc__attempt": 1}
+    # What is not at its end must not vanish, however long nobody looks.
+    values: dict[str, Any] = {"set__state": "started", "set__expires_at": None, "set__lease_until": now + LEASE}
     if known.pursued:
         values["set__next_check_at"] = now + LEASE + timedelta(minutes=1)
-    if not AdminOperation.objects(id=known.pk, attempt=known.attempt, state=known.state).update_one(**values):
+    if not AdminOperation.objects(id=known.pk, attempt=known.attempt, state=known.state).update_one(
+        inc__attempt=1, **values
+    ):
         return None
     return AdminOperation.objects(id=known.pk).first()
-
-
-def _stored_refusal(known: AdminOperation) -> BillingError:
-    answer = dict(known.answer)
-    names = {
-        "code": answer.pop("code"),
-        "status": known.answer_status,
-        "title": answer.pop("title"),
-        "level": "info",
-        "is_stored": True,
-    }
-    kind = type("StoredRefusal", (BillingError,), names)
-    for standard in ("type", "status", "requestId"):
-        answer.pop(standard, None)
-    return kind(answer.pop("detail", ""), errors=answer.pop("errors", None), **answer)
 
 
 def settle_lapsed(*, clock: Clock) -> int:
@@ -304,13 +293,15 @@ def settle_lapsed(*, clock: Clock) -> int:
     )
     settled = 0
     for known in lapsed:
-        taken = take_over(known, now)
-        if taken is not None:
-            died = BillingError("the process died or took far too long; the same Idempotency-Key resumes it")
-            running = Running(Asked.of(taken), taken, clock)
-            # It may have died while it found out what to announce.
-            if AdminAction.objects(operation=taken.pk).first() is None:
-                running.announce()
-            running.refused(died)
+        if taken := take_over(known, now):
+            in_transaction(partial(_close, taken, clock))
             settled += 1
     return settled
+
+
+def _close(taken: AdminOperation, clock: Clock) -> None:
+    running = Running(Asked.of(taken), taken, clock)
+    # It may have died while it found out what to announce.
+    if AdminAction.objects(operation=taken.pk).first() is None:
+        running.announce()
+    running.refused(BillingError("the process died or took far too long; the same Idempotency-Key resumes it"))

@@ -1,11 +1,13 @@
-"""Events as the ledger has them, in any state."""
+"""Events as the ledger has them, in any state, and disputed payments."""
 
 import itertools
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 _numbers = itertools.count(1)
 
@@ -73,3 +75,61 @@ def dead(recorded: Any, runtime: Any) -> Any:
         return recorded(**told | fields)
 
     return put
+
+
+PACK, PAID = 100_000, 4_900
+
+
+@dataclass
+class Disputed:
+    """An organization that bought a pack and disputes it; `balance` is what is stored now."""
+
+    org_id: ObjectId
+    charge: Any
+    dispute: str
+
+    @property
+    def balance(self) -> int:
+        from billing_service import extras
+
+        return extras.balance_of(self.org_id)
+
+    @property
+    def credits(self) -> list[Any]:
+        from billing_service.documents import LedgerEntry
+
+        return list(LedgerEntry.objects(organization=self.org_id, kind="adjustment"))
+
+
+@pytest.fixture
+def took(runtime: Any) -> Any:
+    """Books the debit of a dispute."""
+    from billing_service import extras
+
+    def make(org_id: ObjectId, charge: Any, dispute: str, units: int = PACK, amount: int = PAID, **fields: Any) -> Any:
+        facts = {"organization": org_id, "kind": "debit", "units": -units, "ref": f"dispute:{dispute}"}
+        facts |= {"charge": charge.id, "payment_intent": charge.payment_intent, "at": runtime.clock()}
+        return extras.book(facts | {"amount": amount, "currency": "usd"} | fields).entry
+
+    return make
+
+
+@pytest.fixture
+def disputed(billed: Any, stripe: Any, sandbox: Any, took: Any, runtime: Any) -> Any:
+    """Makes an organization whose pack was disputed; the money is back unless `outcome` says otherwise."""
+    from billing_service import extras
+
+    def make(outcome: str | None = "won", *, booked: bool = True, **fields: Any) -> Disputed:
+        it = billed("pro")
+        charge = stripe.charges.list({"customer": it.customer}).data[0]
+        pack = {"organization": it.org_id, "kind": "topup", "units": PACK, "ref": f"topup:cs_{charge.id}"}
+        pack |= {"payment_intent": charge.payment_intent, "charge": charge.id, "at": runtime.clock()}
+        lot = extras.book(pack | {"expires_at": runtime.clock() + timedelta(days=365)}).entry
+        dispute = sandbox.dispute(charge.id)["id"]
+        if booked:
+            took(it.org_id, charge, dispute, **{"lot": lot.pk} | fields)
+        if outcome:
+            sandbox.close_dispute(dispute, outcome)
+        return Disputed(it.org_id, charge, dispute)
+
+    return make

@@ -1,9 +1,8 @@
 """POST /api/admin/billing/dispute/credit/{orgId}"""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from bson import ObjectId
@@ -16,58 +15,14 @@ BASE = "/api/admin/billing/dispute/credit/"
 PACK, PAID = 100_000, 4_900
 
 
-@dataclass
-class Disputed:
-    """An organization that bought a pack and disputes it; `balance` is what is stored now."""
-
-    org_id: ObjectId
-    charge: Any
-    dispute: str
-
-    @property
-    def balance(self):
-        return extras.balance_of(self.org_id)
-
-    @property
-    def credits(self):
-        return list(LedgerEntry.objects(organization=self.org_id, kind="adjustment"))
-
-
-@pytest.fixture
-def took(runtime):
-    """Books the debit of a dispute."""
-
-    def make(org_id, charge, dispute, units=PACK, amount=PAID, **fields):
-        facts = {"organization": org_id, "kind": "debit", "units": -units, "ref": f"dispute:{dispute}"}
-        facts |= {"charge": charge.id, "payment_intent": charge.payment_intent, "at": runtime.clock()}
-        return extras.book(facts | {"amount": amount, "currency": "usd"} | fields).entry
-
-    return make
-
-
-@pytest.fixture
-def disputed(billed, stripe, sandbox, took, runtime):
-    """Makes an organization whose pack was disputed; the money is back unless `outcome` says otherwise."""
-
-    def make(outcome="won", *, booked=True, **fields):
-        it = billed("pro")
-        charge = stripe.charges.list({"customer": it.customer}).data[0]
-        pack = {"organization": it.org_id, "kind": "topup", "units": PACK, "ref": f"topup:cs_{charge.id}"}
-        pack |= {"payment_intent": charge.payment_intent, "charge": charge.id, "at": runtime.clock()}
-        lot = extras.book(pack | {"expires_at": runtime.clock() + timedelta(days=365)}).entry
-        dispute = sandbox.dispute(charge.id)["id"]
-        if booked:
-            took(it.org_id, charge, dispute, **{"lot": lot.pk} | fields)
-        if outcome:
-            sandbox.close_dispute(dispute, outcome)
-        return Disputed(it.org_id, charge, dispute)
-
-    return make
-
-
 def credit(client, headers, it, amount=PAID, number=1, query="", **more):
     body = {"chargeId": it.charge.id, "amountCents": amount, "refundRequestId": f"credit-{number}"} | more
     return client.post(f"{BASE}{it.org_id}{query}", headers=headers, json=body)
+
+
+def paid_by(org_id, charge):
+    """Who asks for the credit of which charge."""
+    return SimpleNamespace(org_id=org_id, charge=charge)
 
 
 def another(sandbox, it, outcome="won"):
@@ -175,7 +130,7 @@ def test_a_dispute_that_was_not_won_is_refused(client, admin, disputed, frozen, 
 def test_a_charge_without_a_dispute_and_an_inquiry_are_refused(client, admin, billed, stripe, sandbox, frozen):
     it = billed("pro")
     charge = stripe.charges.list({"customer": it.customer}).data[0]
-    never = Disputed(it.org_id, charge, "none")
+    never = paid_by(it.org_id, charge)
     assert credit(client, admin, never).json["code"] == "dispute_not_won"
     inquiry = sandbox.dispute(charge.id, inquiry=True)["id"]
     sandbox.close_dispute(inquiry, "warning_closed")
@@ -204,7 +159,7 @@ def test_the_debit_of_another_organization_is_none(client, admin, disputed, orga
 def test_a_charge_of_another_organization_is_refused(client, admin, disputed, billed, frozen):
     it, other = disputed(), billed("pro")
     with frozen:
-        answer = credit(client, admin, Disputed(other.org_id, it.charge, it.dispute))
+        answer = credit(client, admin, paid_by(other.org_id, it.charge))
     assert (answer.status_code, answer.json["code"]) == (422, "charge_unknown")
     assert it.balance == 0
 
@@ -235,7 +190,7 @@ def test_an_unknown_charge_is_named(client, admin, disputed, frozen):
 
 def test_an_unknown_organization_is_404(client, admin, disputed):
     it = disputed()
-    answer = credit(client, admin, Disputed(ObjectId(), it.charge, it.dispute))
+    answer = credit(client, admin, paid_by(ObjectId(), it.charge))
     assert (answer.status_code, answer.json["code"]) == (404, "organization_not_found")
 
 
@@ -246,7 +201,7 @@ def test_an_id_means_one_credit(client, admin, disputed, frozen):
         (it, {"amountCents": 1_001}),
         (it, {"disputeId": "du_other"}),
         (other, {}),
-        (Disputed(it.org_id, other.charge, other.dispute), {}),
+        (paid_by(it.org_id, other.charge), {}),
     ]
     for of, change in cases:
         for query in ("", "?dryRun=true"):
