@@ -1,4 +1,4 @@
-"""Dead letters from the command line: list, show, close."""
+"""Dead letters from the command line: list, group, show, close."""
 
 import json
 from typing import Any
@@ -62,6 +62,47 @@ def _line(letter: Any, now: Any) -> str:
         f"attempts {letter.attempts}",
         letter.reason or "-",
         error_words(letter.history),
+    ]
+    return plain("  ".join(part for part in parts if part))
+
+
+@dead_letters.command("groups")
+@click.option("--type", "event_type", help="only events of this type")
+@click.option("--org", "org_id", callback=organization, help="only this organization's")
+@click.option("--reason", help="only those that died of this")
+@click.option("--sort", type=click.Choice(["count", "newest"]), default="count", show_default=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
+@click.option("--json", "as_json", is_flag=True, help="as GET /api/admin/billing/dead-letters/groups answers")
+@with_app
+@refusals_told
+def list_groups(
+    app: Flask, event_type: str | None, org_id: Any, reason: str | None, sort: str, limit: int, as_json: bool
+) -> None:
+    """Count dead letters by what failed alike: fingerprint and type, the largest group first.
+
+    Exit codes: 0 done, also if there is none, 1 the database does not answer, 2 wrong use.
+    """
+    from dataclasses import asdict
+
+    from ..blueprints.admin.event_schemas import GroupsSchema
+    from ..webhooks import reading
+
+    asked = {"type": event_type, "org_id": org_id, "reason": reason}
+    found = reading.find_groups(asked, order=sort, limit=limit)
+    lines = [_group_line(each) for each in found.items]
+    lines.append(f"{len(found.items)} of {found.total} groups, {found.letters} dead letters")
+    say(as_json, GroupsSchema().dump(asdict(found) | {"limit": limit}), "\n".join(lines))
+
+
+def _group_line(group: dict[str, Any]) -> str:
+    parts = [
+        f"{group['count']:>6}",
+        group["type"],
+        f"{moment(group['first_at'])} to {moment(group['last_at'])}",
+        ", ".join(group["reasons"]) or "-",
+        f"version {', '.join(group['code_versions']) or '-'}",
+        f"e.g. {group['sample_event_id']}",
+        group["fingerprint"] or "",
     ]
     return plain("  ".join(part for part in parts if part))
 

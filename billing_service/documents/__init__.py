@@ -57,6 +57,7 @@ RETIRED_INDEXES = (
     ("webhook_events", "state_received"),
     ("webhook_events", "expires_at"),
     ("findings", "state_newest"),
+    ("webhook_events", "dead_fingerprint"),
 )
 
 __all__ = [

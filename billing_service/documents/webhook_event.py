@@ -100,6 +100,8 @@ class WebhookEvent(Document):
     stripe_customer_id = StringField()
     stripe_subscription_id = StringField()
     dead_at = DateTimeField()
+    # The version of the code that the attempt it died of was made with.
+    dead_version = StringField()
     closed = EmbeddedDocumentField(Closed)
     expires_at = DateTimeField()
 
@@ -135,8 +137,10 @@ class WebhookEvent(Document):
                 "partialFilterExpression": {"state": "dead"},
             },
             {
-                "fields": ["fingerprint", "-dead_at", "-id"],
-                "name": "dead_fingerprint",
+                # Groups of dead letters are counted in it alone, so it holds all that they are told by. The state,
+                # too: the planner does not take it from the filter.
+                "fields": ["fingerprint", "-dead_at", "-id", "type", "reason", "dead_version", "state"],
+                "name": "dead_alike",
                 "partialFilterExpression": {"state": "dead"},
             },
             {

@@ -14,7 +14,7 @@ from mongoengine import QuerySet
 from ..documents import EPOCH, Attempt, WebhookEvent, in_transaction
 from ..errors import EventNotFound, NotDead
 from ..operations import Outcome
-from . import ledger, masking
+from . import groups, ledger, masking
 
 # Stripe answers for an event that long after it was created.
 AT_STRIPE = timedelta(days=30)
@@ -48,6 +48,11 @@ def find_dead_letters(asked: dict[str, Any]) -> QuerySet:
     """Dead letters without their payloads by what is `asked`: type, fingerprint, org_id, reason, since and until
     (dead_at). Closed ones are not among them."""
     return _found({"state": "dead"} | _wanted(_DEAD_FIELDS, asked))
+
+
+def find_groups(asked: dict[str, Any], *, order: str, limit: int) -> groups.Groups:
+    """Groups of the dead letters that `find_dead_letters` finds."""
+    return groups.find_groups(find_dead_letters(asked)._query, order=order, limit=limit)
 
 
 def _wanted(names: dict[str, str], asked: dict[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ DEAD_LETTERS = {
     "": "{ dead_at: -1, _id: -1 }",
     "from=2026-04-01T00:00:00Z&to=2026-05-01T00:00:00Z": "{ dead_at: -1, _id: -1 }",
     "type=invoice.paid": "{ type: 1, dead_at: -1, _id: -1 }",
-    "fingerprint=KeyError: 20": "{ fingerprint: 1, dead_at: -1, _id: -1 }",
+    "fingerprint=KeyError: 20": "{ fingerprint: 1, dead_at: -1, _id: -1, type: 1,",
     "reason=wrong_mode": "{ reason: 1, dead_at: -1, _id: -1 }",
     "reason=wrong_mode&from=2026-04-01T00:00:00Z": "{ reason: 1, dead_at: -1, _id: -1 }",
     ORG: "{ organization: 1, dead_at: -1, _id: -1 }",
@@ -158,6 +158,47 @@ def test_filters_of_dead_letters_together_read_by_index(asked):
     for query in (f"{ORG}&type=invoice.paid", "reason=wrong_mode&type=invoice.paid", "fingerprint=KeyError: 20&type=x"):
         _, find, _ = asked(f"/dead-letters?limit=10&{query}")
         check_use(find, None, 70)
+
+
+# Groups are counted in an index alone: keys read besides those counted (the index has eight fingerprints).
+GROUPS = {
+    "": 1,
+    "fingerprint=KeyError: 20": 1,
+    "from=2026-04-01T00:00:00Z&to=2026-04-10T00:00:00Z": 24,
+    # These are told by the keys, all of them; the list's own indexes would have each dead letter read.
+    "type=invoice.paid": EVENTS // 5,
+    "reason=wrong_mode": EVENTS // 5,
+}
+
+
+def test_groups_of_dead_letters_are_counted_in_an_index(app, client, admin, rows):
+    WebhookEvent._get_collection().insert_many([dict(row) for row in rows])
+    database = get_db()
+    for query, more in GROUPS.items():
+        database.command("profile", 2)
+        answer = client.get(f"{BASE}/dead-letters/groups?{query}", headers=admin)
+        database.command("profile", 0)
+        seen = list(database.system.profile.find({"ns": f"{database.name}.webhook_events"}))
+        database.system.profile.drop()
+        assert answer.status_code == 200
+        assert answer.json["letters"] > 0, query
+        grouped, sampled = [next(each for each in seen if word in each["command"]) for word in ("aggregate", "find")]
+        assert "fingerprint: 1" in grouped["planSummary"], query
+        assert grouped["keysExamined"] <= answer.json["letters"] + more, (query, grouped["keysExamined"])
+        assert grouped["docsExamined"] == 0, query
+        assert sampled["docsExamined"] <= len(answer.json["items"])
+
+
+def test_groups_of_one_organization_read_only_its_dead_letters(app, client, admin, rows):
+    WebhookEvent._get_collection().insert_many([dict(row) for row in rows])
+    database = get_db()
+    database.command("profile", 2)
+    answer = client.get(f"{BASE}/dead-letters/groups?{ORG}", headers=admin)
+    database.command("profile", 0)
+    (seen,) = database.system.profile.find({"ns": f"{database.name}.webhook_events", "command.aggregate": {"$gt": ""}})
+    database.system.profile.drop()
+    assert "organization: 1, dead_at: -1" in seen["planSummary"]
+    assert 0 < seen["docsExamined"] == answer.json["letters"]
 
 
 def test_one_event_is_one_read(app, client, admin, asked):

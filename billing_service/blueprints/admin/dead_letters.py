@@ -1,5 +1,6 @@
 """Dead letters: events that no attempt is left for, until somebody replays or closes them."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,14 @@ from ..guard import requires
 from ..paging import page
 from ..wire import MutationHeaders, whole_body
 from . import blueprint
-from .event_schemas import ClosedDeadLetterSchema, CloseQuery, DeadLettersPage, DeadLettersQuery
+from .event_schemas import (
+    ClosedDeadLetterSchema,
+    CloseQuery,
+    DeadLettersPage,
+    DeadLettersQuery,
+    GroupsQuery,
+    GroupsSchema,
+)
 from .mutations import mutate
 
 
@@ -28,6 +36,16 @@ def list_dead_letters(query: dict[str, Any]) -> dict[str, Any]:
         reading.find_dead_letters(query), key="dead_at", limit=query["limit"], cursor=cursor, number=number or 1
     )
     return found | {"page": number}
+
+
+@blueprint.get("/dead-letters/groups")
+@blueprint.arguments(GroupsQuery, location="query")
+@blueprint.response(200, GroupsSchema)
+@requires("deadletter:read")
+def list_dead_letter_groups(query: dict[str, Any]) -> dict[str, Any]:
+    """Group dead letters by what failed alike, with counts; closed ones are hidden."""
+    found = reading.find_groups(query, order=query["sort"], limit=query["limit"])
+    return asdict(found) | {"limit": query["limit"]}
 
 
 @blueprint.delete("/dead-letters/<eventId>")

@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from ...documents.webhook_event import SOURCES, STATES
 from ...runtime import runtime
-from ...webhooks import masking, reading
+from ...webhooks import groups, masking, reading
 from ..wire import DryRunQuery, FieldName, Instant, OrgId, Page, PageQuery, Wire, one_of, text
 from .schemas import EventSchema
 
@@ -93,6 +93,7 @@ class EventDetailSchema(ListedEventSchema):
         attribute="created", dump_only=True, metadata={"description": "by age: Stripe keeps events for 30 days"}
     )
     fingerprint = fields.String(allow_none=True)
+    dead_version = fields.String(allow_none=True, metadata={"description": "code of the attempt that it died of"})
     history = fields.List(fields.Nested(AttemptSchema), metadata={"description": "the last 20 attempts"})
     lease_until = Instant(allow_none=True)
     lease_losses = fields.Integer(allow_none=True)
@@ -138,17 +139,20 @@ class DeadLetterSchema(Wire):
     )
 
 
-class DeadLettersQuery(PageQuery):
-    page = fields.Integer(
-        validate=validate.Range(min=1, max=FARTHEST_PAGE),
-        metadata={"description": "instead of a cursor; the first is 1"},
-    )
+class DeadLettersFilter(Wire):
     type = text(most=200)
     fingerprint = text(most=200)
     org_id = OrgId()
     reason = text(most=100)
     since = Instant(data_key="from", metadata={"description": "dead at this time or later"})
     until = Instant(data_key="to", metadata={"description": "dead before this time"})
+
+
+class DeadLettersQuery(PageQuery, DeadLettersFilter):
+    page = fields.Integer(
+        validate=validate.Range(min=1, max=FARTHEST_PAGE),
+        metadata={"description": "instead of a cursor; the first is 1"},
+    )
 
     @validates_schema
     def _one_way(self, query: dict[str, Any], **kwargs: Any) -> None:
@@ -159,6 +163,32 @@ class DeadLettersQuery(PageQuery):
 class DeadLettersPage(Page):
     items = fields.List(fields.Nested(DeadLetterSchema))
     page = fields.Integer(allow_none=True, metadata={"description": "null when a cursor was used"})
+
+
+class GroupsQuery(DeadLettersFilter):
+    sort = one_of(groups.ORDERS, load_default="count", metadata={"description": "the largest first, or the newest"})
+    limit = fields.Integer(load_default=20, validate=validate.Range(min=1, max=100))
+
+
+class GroupSchema(Wire):
+    """Dead letters of one type whose last errors differ in ids and numbers only."""
+
+    fingerprint = fields.String(allow_none=True)
+    type = fields.String()
+    count = fields.Integer()
+    first_at = Instant(metadata={"description": "when the first of them died"})
+    last_at = Instant(metadata={"description": "when the last of them died"})
+    sample_event_id = fields.String(allow_none=True, metadata={"description": "the one that died last"})
+    reasons = fields.List(fields.String())
+    code_versions = fields.List(fields.String(), metadata={"description": "that made their last attempts"})
+
+
+class GroupsSchema(Wire):
+    items = fields.List(fields.Nested(GroupSchema))
+    total = fields.Integer(metadata={"description": "of groups"})
+    letters = fields.Integer(metadata={"description": "dead letters in all groups"})
+    is_capped = fields.Boolean(metadata={"description": "only the first 500,000 dead letters were counted"})
+    limit = fields.Integer()
 
 
 class CloseQuery(DryRunQuery):

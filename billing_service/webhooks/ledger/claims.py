@@ -11,7 +11,7 @@ from ... import outbox
 from ...documents import WebhookEvent, database_now
 from ...documents.webhook_event import PENDING_STATES
 from .. import pauses
-from .lines import LEASE, LEASE_FIELDS, Trial, collection, later, line, with_line
+from .lines import CODE_VERSION, LEASE, LEASE_FIELDS, Trial, collection, later, line, with_line
 
 LEASE_LOSSES = 10
 
@@ -87,6 +87,7 @@ def return_expired() -> int:
         "state": {"$cond": [too_many, end, "failed"]},
         "reason": {"$cond": [dies, "lease_losses", "$reason"]},
         "dead_at": {"$cond": [dies, "$$NOW", "$dead_at"]},
+        "dead_version": {"$cond": [dies, {"$literal": CODE_VERSION}, "$dead_version"]},
         "closed": {"$cond": [dies, "$$REMOVE", "$closed"]},
         "expires_at": {"$cond": [dies, "$$REMOVE", "$expires_at"]},
         "fingerprint": {"$cond": [dies, "LeaseExpired", "$fingerprint"]},

@@ -11,7 +11,7 @@ from pymongo import ReturnDocument, UpdateOne
 from ... import outbox
 from ...documents import OutboxSignal, WebhookEvent, in_transaction
 from ...documents.webhook_event import FINAL_STATES
-from .lines import KEPT, LEASE, LEASE_FIELDS, Trial, collection, later, line, spread, told, with_line
+from .lines import CODE_VERSION, KEPT, LEASE, LEASE_FIELDS, Trial, collection, later, line, spread, told, with_line
 
 OUTAGE_FIRST = 5.0
 OUTAGE_LONGEST = 900.0
@@ -28,7 +28,17 @@ OUTAGE_GOES_ON = {
 
 WAITING_FIELDS = ("next_attempt_at", "deferred_since", "deferrals")
 WAITS_FOR_REPLAY = {"$ne": [{"$type": "$replay"}, "missing"]}
-ATTEMPTED_FIELDS = ("learned", "reason", "fingerprint", "dead_at", "closed", "returns_to", "replay", *WAITING_FIELDS)
+ATTEMPTED_FIELDS = (
+    "learned",
+    "reason",
+    "fingerprint",
+    "dead_at",
+    "dead_version",
+    "closed",
+    "returns_to",
+    "replay",
+    *WAITING_FIELDS,
+)
 
 
 class LeaseLost(Exception):
@@ -176,7 +186,8 @@ def _end(event: WebhookEvent, fields: dict[str, Any], reason: str) -> str:
         fields = {"state": state, "history": fields["history"], "attempts": fields["attempts"]}
     else:
         # What was closed once and replayed is not closed any more; nothing removes a dead letter.
-        fields = fields | {"state": "dead", "dead_at": "$$NOW", "closed": "$$REMOVE", "expires_at": "$$REMOVE"}
+        fields = fields | {"state": "dead", "dead_at": "$$NOW", "dead_version": {"$literal": CODE_VERSION}}
+        fields |= {"closed": "$$REMOVE", "expires_at": "$$REMOVE"}
     cleared = ("returns_to", "replay", *WAITING_FIELDS)
     if event.returns_to:  # whoever replays it is told
         _move(event, fields, cleared)
