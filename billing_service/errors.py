@@ -75,6 +75,7 @@ EventNotFound = _kind("EventNotFound", 404, "event_not_found", "The ledger has n
 FindingNotFound = _kind("FindingNotFound", 404, "finding_not_found", "There is no such finding")
 UserNotFound = _kind("UserNotFound", 404, "user_not_found", "There is no such user")
 ReplayNotFound = _kind("ReplayNotFound", 404, "replay_not_found", "There is no such replay")
+BatchNotFound = _kind("BatchNotFound", 404, "batch_not_found", "There is no such batch")
 RequestTimeout = _kind("RequestTimeout", 408, "request_timeout", "The request took too long to arrive")
 MethodNotAllowed = _kind("MethodNotAllowed", 405, "method_not_allowed", "The method is not allowed here")
 Conflict = _kind("Conflict", 409, "conflict", "Somebody else changed the same thing; try again")
@@ -120,6 +121,8 @@ WrongMode = _kind("WrongMode", 409, "wrong_mode", "The event is of the other mod
 AlreadySucceeded = _kind("AlreadySucceeded", 409, "already_succeeded", "The event has succeeded before")
 EventClosed = _kind("EventClosed", 409, "closed", "The dead letter was closed")
 EventInProgress = _kind("EventInProgress", 409, "event_in_progress", "The event is being handled")
+SelectionChanged = _kind("SelectionChanged", 409, "selection_changed", "The selection is not what was confirmed")
+BatchEnded = _kind("BatchEnded", 409, "batch_ended", "The batch has ended")
 EventExpired = _kind("EventExpired", 410, "event_expired", "The event can no longer be fetched")
 PreconditionFailed = _kind("PreconditionFailed", 412, "precondition_failed", "A condition of the request does not hold")
 TooLarge = _kind("TooLarge", 413, "payload_too_large", "The body is too large")
@@ -130,6 +133,8 @@ InvalidRequest = _kind("InvalidRequest", 422, "invalid_request", "The request br
 IdempotencyMismatch = _kind(
     "IdempotencyMismatch", 422, "idempotency_mismatch", "The Idempotency-Key was used with another request"
 )
+SelectionInvalid = _kind("SelectionInvalid", 422, "selection_invalid", "The selection is not one of this service's")
+SelectionExpired = _kind("SelectionExpired", 422, "selection_expired", "The selection is too old")
 NoHandler = _kind("NoHandler", 422, "no_handler", "Events of this type are not handled here")
 NoStripeSubscription = _kind(
     "NoStripeSubscription",

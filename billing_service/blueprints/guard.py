@@ -75,6 +75,7 @@ _READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "findingId": ("finding_id", "finding", parse_object_id),
     "eventId": ("event_id", "event", EventId().deserialize),
     "jobId": ("job_id", "job", str),
+    "batchId": ("batch_id", "batch", parse_object_id),
 }
 
 

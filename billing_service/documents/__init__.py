@@ -12,6 +12,7 @@ from .login_throttle import LoginThrottle
 from .organization import Organization
 from .outbox import OutboxSignal
 from .refund_request import RefundRequest
+from .replay_batch import ReplayBatch, ReplayItem
 from .revocation import Revocation
 from .service_state import ServiceState
 from .store import (
@@ -49,6 +50,8 @@ DOCUMENTS = (
     RefundRequest,
     LedgerEntry,
     ExtraBalance,
+    ReplayBatch,
+    ReplayItem,
 )
 
 # Indexes of earlier versions: they would refuse what this one writes, or others have taken their place.
@@ -81,6 +84,8 @@ __all__ = [
     "OutboxSignal",
     "Override",
     "RefundRequest",
+    "ReplayBatch",
+    "ReplayItem",
     "Revocation",
     "ServiceState",
     "Subscription",

@@ -14,7 +14,7 @@ from ..observability import log
 from ..operations import settle_lapsed
 from ..runtime import runtime
 from ..subscriptions import follow_up_cancels, lift_expired_overrides, verify_due
-from ..webhooks import ledger, pauses
+from ..webhooks import batches, ledger, pauses
 from ..webhooks.failures import message_of
 from . import runs, wakeups
 from .queues import QUEUES, enqueue_run, job
@@ -70,6 +70,13 @@ def _wake_outbox() -> int:
     return due
 
 
+def _wake_batches() -> int:
+    due = batches.count_due()
+    if due:
+        wakeups.wake_batches()
+    return due
+
+
 def _warn_of_pauses() -> int:
     return pauses.warn_of_long_pauses(runtime.clock())
 
@@ -104,6 +111,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "findings_reopened": _reopen_findings,
     "pauses_warned_of": _warn_of_pauses,
     "signals_due": _wake_outbox,
+    "batches_due": _wake_batches,
     "runs_taken_up": _take_up_runs,
     "queues_cleaned": _clean_registries,
 }

@@ -24,6 +24,8 @@ VERIFY = "billing_service.jobs.verify.verify"
 DISPATCH_TIMEOUT = 120
 OUTBOX = "billing_service.jobs.outbox.send_outbox"
 OUTBOX_PENDING = "billing:outbox_pending"
+BATCHES = "billing_service.jobs.replay_batches.replay_batches"
+BATCHES_PENDING = "billing:batches_pending"
 RESULT_SECONDS = 60
 FAILURE_SECONDS = 3600
 
@@ -64,6 +66,16 @@ def wake_behind_others() -> bool:
 def wake_outbox() -> bool:
     """Have stored signals sent soon, as cheaply as `wake`."""
     return not silence.holds() and _enqueue("admin", PENDING_SECONDS, OUTBOX, OUTBOX_PENDING)
+
+
+def wake_batches() -> bool:
+    """Have a batch of replays carried on by whoever is idle; False if Redis could not be told (the sweep does)."""
+    return not silence.holds() and _enqueue("batch", BEHIND_SECONDS, BATCHES, BATCHES_PENDING)
+
+
+def wake_batches_in(seconds: float) -> bool:
+    """Have a batch of replays carried on that can be in so many seconds."""
+    return _enqueue_in(seconds, "batch", BATCHES, "batches")
 
 
 def wake_in(seconds: float) -> bool:

@@ -93,14 +93,18 @@ class Replayed:
         }
 
 
-def find_replayable(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> WebhookEvent:
+def find_replayable(
+    event_id: str, *, force: bool, desk: Desk, livemode: bool, stored_first: bool = False
+) -> WebhookEvent:
     """The event as it would be replayed: the ledger's, else one of Stripe's that was never received (not saved).
 
-    Refuses with EventNotFound, EventExpired, WrongMode, WrongAccount, NoHandler, EventInProgress,
-    AlreadySucceeded, EventClosed and what the gateway raises.
+    `stored_first`: Stripe is not asked for an event whose payload is stored; events do not change.
+    Refuses with EventNotFound, EventExpired, WrongMode, WrongAccount, NoHandler, EventInProgress, AlreadySucceeded,
+    EventClosed and what the gateway raises.
     """
     event = WebhookEvent.objects(event_id=event_id).first()
-    live = _at_stripe(event_id, desk)
+    kept = stored_first and event is not None and event.payload is not None
+    live = None if kept else _at_stripe(event_id, desk)
     if event is None and live is None:
         raise EventNotFound(f"Neither Stripe nor the ledger knows {event_id}.")
     if event is not None and live is None and event.payload is None:
@@ -146,9 +150,9 @@ def _refuse_unfit(event: WebhookEvent, force: bool, livemode: bool) -> None:
         raise EventClosed(f"{event.event_id} was closed. With force it is handled all the same.")
 
 
-def prepare(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> WebhookEvent:
+def prepare(event_id: str, *, force: bool, desk: Desk, livemode: bool, stored_first: bool = False) -> WebhookEvent:
     """Have the ledger hold the event with its payload; returns it. Refuses as `find_replayable` does."""
-    found = find_replayable(event_id, force=force, desk=desk, livemode=livemode)
+    found = find_replayable(event_id, force=force, desk=desk, livemode=livemode, stored_first=stored_first)
     if found.pk is None:
         payload = found.payload.encode()
         receive(VerifiedEvent(json.loads(payload)), payload, livemode=livemode, now=desk.clock(), source="replay")

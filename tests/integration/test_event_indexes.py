@@ -1,5 +1,6 @@
 """The lists of events and dead letters read by index what they show and little more, as MongoDB's profiler saw it."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -199,6 +200,35 @@ def test_groups_of_one_organization_read_only_its_dead_letters(app, client, admi
     database.system.profile.drop()
     assert "organization: 1, dead_at: -1" in seen["planSummary"]
     assert 0 < seen["docsExamined"] == answer.json["letters"]
+
+
+# What a dry run of a batch reads of the ledger by, each time it looks at it.
+SELECTED = {
+    "{}": "dead_at: -1",
+    '{"type": "invoice.paid"}': "type: 1, dead_at: -1",
+    '{"fingerprint": "KeyError: 20"}': "fingerprint: 1, dead_at: -1",
+    f'{{"orgId": "{ORGANIZATIONS[7]}"}}': "organization: 1, dead_at: -1",
+    '{"state": "failed"}': "state: 1, received_at: -1",
+    '{"receivedFrom": "2026-04-01T00:00:00Z", "receivedTo": "2026-04-03T00:00:00Z"}': "received_at: -1",
+}
+
+
+def test_a_batch_is_selected_by_index(app, client, admin, rows):
+    WebhookEvent._get_collection().insert_many([dict(row) for row in rows])
+    database = get_db()
+    for body, index in SELECTED.items():
+        database.command("profile", 2)
+        answer = client.post(f"{BASE}/webhook/replay-batch?dryRun=true", json=json.loads(body), headers=admin)
+        database.command("profile", 0)
+        seen = list(database.system.profile.find({"ns": f"{database.name}.webhook_events"}))
+        database.system.profile.drop()
+        assert answer.status_code == 200, answer.json
+        matching = answer.json["count"] + answer.json["unfit"]
+        assert matching > 3, body
+        assert len(seen) == 4
+        assert {each["planSummary"].startswith("IXSCAN") for each in seen} == {True}, body
+        assert all(index in each["planSummary"] for each in seen), (body, [each["planSummary"] for each in seen])
+        assert max(each["docsExamined"] for each in seen) <= matching + 1, body
 
 
 def test_one_event_is_one_read(app, client, admin, asked):

@@ -38,6 +38,7 @@ VALUES = {
     "eventId": "evt_1",
     "jobId": "replay-evt_1-1",
     "userId": str(ObjectId("5" * 24)),
+    "batchId": str(ObjectId("6" * 24)),
     "findingId": str(ObjectId("5" * 24)),
 }
 

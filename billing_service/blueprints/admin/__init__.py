@@ -33,6 +33,7 @@ from . import (
     overview,
     plans,
     refunds,
+    replay_batches,
     replays,
     search,
     timelines,

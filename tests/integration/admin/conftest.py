@@ -1,4 +1,4 @@
-"""Events as the ledger has them, in any state, and disputed payments."""
+"""Events as the ledger has them, in any state, batches of replays, and disputed payments."""
 
 import itertools
 import json
@@ -133,3 +133,72 @@ def disputed(billed: Any, stripe: Any, sandbox: Any, took: Any, runtime: Any) ->
         return Disputed(it.org_id, charge, dispute)
 
     return make
+
+
+@pytest.fixture
+def lost(stripe: Any, billed: Any) -> Any:
+    """Makes organizations whose row was lost, each with the dead letter that would repair it, the oldest first."""
+    from billing_service.documents import Subscription, WebhookEvent, database_now
+
+    def make(count: int, **fields: Any) -> list[tuple[Any, str]]:
+        made = []
+        for _ in range(count):
+            it = billed(stored=False)
+            live = stripe.events.list({"type": "customer.subscription.created", "limit": 1}).data[0]
+            now = database_now()
+            stored = {
+                "event_id": live.id,
+                "type": live.type,
+                "livemode": False,
+                "created": now,
+                "received_at": now,
+                "dead_at": now,
+                "source": "delivery",
+                "payload": json.dumps(live.to_dict(), default=str),
+                "state": "dead",
+                "reason": "handler_failed",
+                "fingerprint": "ValueError: no plan for #",
+                "attempts": 5,
+                "stripe_subscription_id": it.subscription,
+                "stripe_customer_id": it.customer,
+                "organization": it.org_id,
+            }
+            WebhookEvent(**stored | fields).save()
+            Subscription.objects(organization=it.org_id).update_one(set__plan="free")
+            made.append((it, live.id))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def batch(app: Any) -> Any:
+    """A batch of twelve that stopped at its fourth."""
+    from billing_service.documents import ReplayBatch, ReplayItem, database_now
+
+    now = database_now()
+    made = ReplayBatch(
+        filter={"type": "invoice.paid", "org_id": ObjectId("7" * 24), "received_from": now},
+        selection="x",
+        selected_at=now,
+        total=12,
+        state="stopped",
+        stop_reason="failures_in_row",
+        stop_after=2,
+        succeeded=2,
+        failed=2,
+        failures_in_row=2,
+        position=3,
+        actor="ada@example.com",
+        note="again",
+        attempt=1,
+        created_at=now,
+        started_at=now,
+        ended_at=now,
+    ).save()
+    for position in range(12):
+        state = "succeeded" if position < 2 else "failed" if position < 4 else "pending"
+        told = {"error_class": "ValueError", "error_message": "not jenny@example.com"} if state == "failed" else {}
+        fields = {"event_id": f"evt_B{position}", "type": "invoice.paid", "created": now, "state": state}
+        ReplayItem(batch=made.pk, position=position, **fields, **told).save()
+    return made
