@@ -10,6 +10,7 @@ import click
 from ..plans import PlanFileError
 from ..settings import UnsafeConfiguration
 from . import (  # noqa: F401  (commands register themselves)
+    batch_replaying,
     dead_letters,
     dispatching,
     events,
