@@ -149,6 +149,24 @@ def test_the_stories_left_their_traces(shown):
     assert severities["plan"] == "critical"
 
 
+def test_there_are_dead_letters_of_several_causes(system, arguments, loaded):
+    headers = {"Authorization": f"Bearer {arguments['admin_token']}"}
+    url = f"{system.url}/api/admin/billing/dead-letters"
+    answer = requests.get(f"{url}/groups", headers=headers, timeout=30).json()
+    groups = {each["reasons"][0]: (each["count"], each["type"]) for each in answer["items"]}
+    assert groups == {
+        "organization_conflict": (1, "customer.subscription.deleted"),
+        "organization_unknown": (1, "customer.subscription.created"),
+        "wrong_mode": (1, "customer.subscription.updated"),
+        "handler_failed": (1, "invoice.paid"),
+        "extras_unsupported": (1, "checkout.session.completed"),
+    }
+    letters = requests.get(url, headers=headers, timeout=30).json()["items"]
+    attempts = {each["reason"]: each["attempts"] for each in letters}
+    assert attempts["handler_failed"] == attempts["organization_unknown"] == 5
+    assert attempts["wrong_mode"] == 0
+
+
 def test_nothing_will_repair_the_drift_unasked(loaded, servers):
     """No look is due that would see it, no webhook is on its way, and Stripe's event list does not tell of it."""
     from billing_service.documents import Subscription, WebhookEvent

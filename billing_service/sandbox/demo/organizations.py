@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bson import ObjectId
 
-from . import stories
+from . import letters, stories
 from .catalogue import UNKNOWN_PRICE
 from .stories import Act, nothing, pays
 
@@ -57,16 +57,18 @@ ORGANIZATIONS = (
         "Cinder & Oak Studio",
         "cinder-oak-studio",
         "in_sync",
-        "on trial",
+        "on trial; the credit of a pack of extras is a dead letter",
         pays("price_starter_monthly", 4, trial_period_days=14),
+        letters.buys_extras,
     ),
     Organization(
         4,
         "Dunmore Freight",
         "dunmore-freight",
         "not_billed",
-        "never billed",
+        "never billed; a dead letter tells of a customer who may be theirs",
         nothing,
+        letters.names_nobody,
     ),
     Organization(
         5,
@@ -99,9 +101,9 @@ ORGANIZATIONS = (
         "Harborlight Hotels",
         "harborlight-hotels",
         "diverged",
-        "will leave at the end of the period",
+        "will leave at the end of the period; the event came in the wrong mode",
         pays("price_business_monthly", 18),
-        stories.will_leave,
+        letters.is_of_the_other_mode,
     ),
     Organization(
         9,
@@ -178,9 +180,9 @@ ORGANIZATIONS = (
         "Quarry Hill Energy",
         "quarry-hill-energy",
         "missing_in_stripe",
-        "the subscription is gone, proven by its customer",
+        "the subscription is gone, proven by its customer; an event of it failed",
         pays("price_pro_monthly", 19),
-        stories.loses_its_subscription,
+        letters.tells_of_what_is_gone,
     ),
     Organization(
         18,

@@ -54,7 +54,7 @@ class Stage:
         """A change at Stripe; the keys of `form` are spelt as Stripe's forms spell them (`items[0][price]`)."""
         return _read(self._http.request(method, self.stripe_api_base + path, data=form, headers=self._key, timeout=30))
 
-    def call(self, method: str, path: str, body: dict[str, Any]) -> dict:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict:
         """A call of the service's API, repeated while it asks for patience."""
 
         def answered() -> requests.Response | None:
@@ -164,6 +164,27 @@ class Stage:
             lambda: self.database.webhook_events.count_documents(ours) == len(held),
             "the worker has not handled the webhooks",
         )
+
+    def held_event(self, kind: str, about: str) -> str:
+        """The id of the newest held event of a type that names this id."""
+        held = [each["event"] for each in self._held(about)]
+        return next(each for each in reversed(held) if (self.look(f"/v1/events/{each}") or {}).get("type") == kind)
+
+    def give_up(self, event: str) -> None:
+        """Deliver a held event that cannot succeed, and have it tried until the service gives it up.
+
+        A person's replays are the attempts that would otherwise take half an hour.
+        """
+        self.control.release([each["id"] for each in self._held(event)], wait=False)
+        mine = {"event_id": event, "attempts": {"$gte": 1}, "state": {"$in": ["failed", *FINAL_STATES]}}
+        self._until(lambda: self.database.webhook_events.find_one(mine), "the worker has not tried the event")
+        while self.database.webhook_events.find_one({"event_id": event})["state"] == "failed":
+            asked = self.call("POST", "/api/admin/billing/webhook/replay", {"eventId": event})
+            self._until(lambda job=asked["jobId"]: self._is_over(job), "the worker has not replayed the event")
+
+    def _is_over(self, job_id: str) -> bool:
+        answer = self.call("GET", f"/api/admin/billing/webhook/replay/{job_id}")
+        return answer["state"] in ("succeeded", "failed")
 
     def lose_deliveries(self) -> None:
         """Lose every webhook that is held, with its event: nothing will ever repair what it told of."""
