@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from . import accepting, applying, console, machine, sustaining
+from . import accepting, applying, console, letters, machine, sustaining
 from .installation import installed
 from .scale import FULL, QUICK
 
@@ -21,6 +21,7 @@ def main() -> None:
         applying.run(installation, scale)
         sustaining.run(installation, scale, accepted)
         console.run(installation, scale)
+        letters.run(installation, scale)
     print(f"\n{time.monotonic() - begun:.0f} s in all")
 
 

@@ -19,10 +19,12 @@ class Scale:
     sustained_seconds: float
     admin_seconds: float
     organizations: int
+    ledger_events: int
+    ledger_depth: int
 
 
-FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000)
-QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000)
+FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000, 1_000_000, 50_000)
+QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000, 50_000, 2_500)
 
 
 def median(values: Iterable[float]) -> float:

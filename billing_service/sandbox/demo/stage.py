@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
@@ -178,9 +179,9 @@ class Stage:
         self.control.release([each["id"] for each in self._held(event)], wait=False)
         mine = {"event_id": event, "attempts": {"$gte": 1}, "state": {"$in": ["failed", *FINAL_STATES]}}
         self._until(lambda: self.database.webhook_events.find_one(mine), "the worker has not tried the event")
-        while self.database.webhook_events.find_one({"event_id": event})["state"] == "failed":
-            asked = self.call("POST", "/api/admin/billing/webhook/replay", {"eventId": event})
-            self._until(lambda job=asked["jobId"]: self._is_over(job), "the worker has not replayed the event")
+        while self.database.webhook_events.find_one({"event_id": event, "state": "failed"}):
+            job_id = self.call("POST", "/api/admin/billing/webhook/replay", {"eventId": event})["jobId"]
+            self._until(partial(self._is_over, job_id), "the worker has not replayed the event")
 
     def _is_over(self, job_id: str) -> bool:
         answer = self.call("GET", f"/api/admin/billing/webhook/replay/{job_id}")
