@@ -90,8 +90,11 @@ def app(wired: Any, servers: Servers, sandbox: Any) -> Iterator[Any]:
     import redis as redis_client
     from mongoengine.connection import get_db
 
-    for name in get_db().list_collection_names():
-        get_db()[name].delete_many({})
+    database = get_db()
+    for name in database.list_collection_names():
+        database[name].delete_many({})
+        if database[name].estimated_document_count():  # of a mongod that was killed; validating counts anew
+            database.command("validate", name)
     redis_client.Redis.from_url(servers.redis.url).flushall()
     with wired.app_context():
         wired.extensions["billing"].stripe.circuit.succeeded()

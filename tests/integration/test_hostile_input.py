@@ -17,13 +17,16 @@ ORG = "5" * 24
 SAMPLES: dict[str, Any] = {
     "amountCents": 100,
     "chargeId": "ch_1",
+    "confirm": 1,
     "cookies": False,
     "disabled": False,
     "disputeId": "du_1",
     "email": "ada@example.com",
     "eventId": "evt_1",
+    "fingerprint": "KeyError: #",
     "force": False,
     "invoiceNow": False,
+    "limit": 10,
     "mode": "now",
     "name": "Acme",
     "note": "why",
@@ -32,14 +35,20 @@ SAMPLES: dict[str, Any] = {
     "planId": "pro",
     "prorate": False,
     "reason": "duplicate",
+    "receivedFrom": "2026-01-01T00:00:00Z",
+    "receivedTo": "2026-01-02T00:00:00Z",
     "refreshToken": "x",
     "refundRequestId": "refund-0001",
     "roles": ["support"],
+    "selection": "x",
     "slug": "acme",
+    "state": "dead",
+    "stopAfter": 3,
     "stripeSubscriptionId": "sub_1",
+    "type": "invoice.paid",
     "until": "2030-01-01T00:00:00Z",
 }
-PATHS = {"orgId": ORG, "eventId": "evt_1", "jobId": "replay-evt_1-1", "userId": ORG, "findingId": ORG}
+PATHS = {"orgId": ORG, "eventId": "evt_1", "jobId": "replay-evt_1-1", "userId": ORG, "findingId": ORG, "batchId": ORG}
 
 # What no member of a body may be, whatever its type.
 HOSTILE = {

@@ -127,6 +127,24 @@ ROWS_OF = {
         "state": "succeeded",
         "claimed_at": at(n),
     },
+    "replay_batches": lambda n: {
+        "_id": ORGANIZATIONS[n],
+        "filter": {},
+        "selection": f"{n}",
+        "selected_at": at(n),
+        "total": 1,
+        "state": pick(n, "succeeded", "stopped"),
+        "stop_after": 3,
+        "actor": "ada",
+        "created_at": at(n),
+    },
+    "replay_items": lambda n: {
+        "batch": ORGANIZATIONS[70 + n % 3],
+        "position": n,
+        "event_id": f"evt_{n}",
+        "type": "invoice.paid",
+        "state": pick(n, "succeeded", "failed"),
+    },
     "admin_users": lambda n: {
         "email": f"{n}@example.com",
         "roles": ["support"],
@@ -157,6 +175,7 @@ FILTERS = {
     "refundRequestId": "refund-77",
     "requestId": "request-77",
     "severity": "low",
+    "sort": "newest",
     "source": "missed",
     "state": "dead",
     "target": str(ORG),
@@ -170,6 +189,7 @@ OTHERWISE = {
     ("/timeline/{orgId}", "kind"): "action",
 }
 PATHS = {"orgId": str(ORG), "eventId": "evt_77", "jobId": "replay-evt_77-1", "findingId": str(ORG), "userId": str(ORG)}
+PATHS["batchId"] = str(ORG)
 BASE = "/api/admin/billing"
 # Rows that are read to show a page of them: of one collection by one query, beside what is shown.
 SPARE = 60
