@@ -26,7 +26,7 @@ SAMPLES: dict[str, Any] = {
     "fingerprint": "KeyError: #",
     "force": False,
     "invoiceNow": False,
-    "limit": 10,
+    "limit": 5,
     "mode": "now",
     "name": "Acme",
     "note": "why",
@@ -36,19 +36,26 @@ SAMPLES: dict[str, Any] = {
     "prorate": False,
     "reason": "duplicate",
     "receivedFrom": "2026-01-01T00:00:00Z",
-    "receivedTo": "2026-01-02T00:00:00Z",
+    "receivedTo": "2030-01-01T00:00:00Z",
     "refreshToken": "x",
     "refundRequestId": "refund-0001",
     "roles": ["support"],
     "selection": "x",
     "slug": "acme",
     "state": "dead",
-    "stopAfter": 3,
+    "stopAfter": 5,
     "stripeSubscriptionId": "sub_1",
     "type": "invoice.paid",
     "until": "2030-01-01T00:00:00Z",
 }
-PATHS = {"orgId": ORG, "eventId": "evt_1", "jobId": "replay-evt_1-1", "userId": ORG, "findingId": ORG, "batchId": ORG}
+PATHS = {
+    "orgId": ORG,
+    "eventId": "evt_1",
+    "jobId": "replay-evt_1-1",
+    "userId": ORG,
+    "findingId": ORG,
+    "batchId": ORG,
+}
 
 # What no member of a body may be, whatever its type.
 HOSTILE = {

@@ -120,30 +120,25 @@ ROWS_OF = {
         "remaining": pick(n, 100, None),
         "at": at(n),
     },
+    "replay_batches": lambda n: {
+        "_id": ORGANIZATIONS[n],
+        "selection": f"{n}",
+        "filter": {},
+        "state": pick(n, "succeeded", "succeeded", "stopped"),
+        "created_at": at(n),
+    },
+    "replay_items": lambda n: {
+        "batch": ORGANIZATIONS[n % 200],
+        "position": n // 200,
+        "event_id": f"evt_{n}",
+        "state": pick(n, "succeeded", "succeeded", "failed"),
+    },
     "extra_balances": lambda n: {"_id": ORGANIZATIONS[n], "units": 0},
     "job_runs": lambda n: {
         "job": pick(n, "sweep", "dunning"),
         "slot": f"{n:05}",
         "state": "succeeded",
         "claimed_at": at(n),
-    },
-    "replay_batches": lambda n: {
-        "_id": ORGANIZATIONS[n],
-        "filter": {},
-        "selection": f"{n}",
-        "selected_at": at(n),
-        "total": 1,
-        "state": pick(n, "succeeded", "stopped"),
-        "stop_after": 3,
-        "actor": "ada",
-        "created_at": at(n),
-    },
-    "replay_items": lambda n: {
-        "batch": ORGANIZATIONS[70 + n % 3],
-        "position": n,
-        "event_id": f"evt_{n}",
-        "type": "invoice.paid",
-        "state": pick(n, "succeeded", "failed"),
     },
     "admin_users": lambda n: {
         "email": f"{n}@example.com",
@@ -186,10 +181,18 @@ FILTERS = {
 OTHERWISE = {
     ("/findings", "state"): "open",
     ("/refunds", "state"): "unknown",
+    ("/webhook/replay-batch", "state"): "stopped",
+    ("/webhook/replay-batch/{batchId}/items", "state"): "failed",
     ("/timeline/{orgId}", "kind"): "action",
 }
-PATHS = {"orgId": str(ORG), "eventId": "evt_77", "jobId": "replay-evt_77-1", "findingId": str(ORG), "userId": str(ORG)}
-PATHS["batchId"] = str(ORG)
+PATHS = {
+    "orgId": str(ORG),
+    "eventId": "evt_77",
+    "jobId": "replay-evt_77-1",
+    "findingId": str(ORG),
+    "userId": str(ORG),
+    "batchId": str(ORG),
+}
 BASE = "/api/admin/billing"
 # Rows that are read to show a page of them: of one collection by one query, beside what is shown.
 SPARE = 60

@@ -38,7 +38,8 @@ def test_it_is_read_by_index(client, admin, many):
         database.command("profile", 2)
         assert client.get(f"{URL}?{query}", headers=admin).status_code == 200
         database.command("profile", 0)
-        (seen,) = [each for each in database.system.profile.find() if "find" in each.get("command", {})]
+        mine = {"ns": f"{database.name}.replay_batches", "command.find": {"$gt": ""}}
+        (seen,) = database.system.profile.find(mine)
         database.system.profile.drop()
         assert seen["planSummary"].startswith("IXSCAN"), query
         assert (seen["docsExamined"], "hasSortStage" in seen) == (4, False), query
