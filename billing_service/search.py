@@ -11,15 +11,16 @@ from typing import Any
 from bson import ObjectId
 from mongoengine import Q
 
-from .documents import Organization, Subscription, WebhookEvent
+from .documents import Organization, RefundRequest, Subscription, WebhookEvent
 from .documents.organization import FOLDED
 from .errors import BillingError, StripeMissing
 from .stripe_gateway import StripeGateway
+from .stripe_gateway.shapes import id_of
 
 MOST = 20
 # The highest text of a collation: what begins with a word lies between the word and the word followed by it.
 LAST = "\uffff"
-_STRIPE_ID = re.compile(r"(cus|sub|ch|py|pi|evt)_[A-Za-z0-9_]{1,200}")
+_STRIPE_ID = re.compile(r"(cus|sub|ch|py|pi|in|re|pyr|dp|du|evt)_[A-Za-z0-9_]{1,200}")
 _ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
@@ -42,20 +43,28 @@ class Found:
 
 
 def search(text: str, *, stripe: StripeGateway) -> Found:
-    """Look for organizations; Stripe is asked for charges, payments and e-mail addresses only."""
+    """Look for organizations; Stripe is asked for what was paid and for e-mail addresses only.
+
+    Names are always looked at: nothing keeps an organization from being called like an id or an address.
+    """
+    found = _by_what_it_is(text, stripe)
+    found.hits += _by_name(text)
+    return found
+
+
+def _by_what_it_is(text: str, stripe: StripeGateway) -> Found:
     known = _STRIPE_ID.fullmatch(text)
     if _ORGANIZATION_ID.fullmatch(text):
         return Found([Hit(ObjectId(text), "organization", text.lower())])
     if known:
         return _BY_ID[known[1]](text, stripe)
-    if "@" in text:
-        return _by_email(text, stripe)
-    return Found(_by_name(text))
+    return _by_email(text, stripe) if "@" in text else Found()
 
 
 def describe(found: Found) -> dict[str, Any]:
     """The hits as plain values, each with its organization and its row; two reads for all."""
-    ids = list(dict.fromkeys(hit.organization for hit in found.hits))[:MOST]
+    every = list(dict.fromkeys(hit.organization for hit in found.hits))
+    ids = every[:MOST]
     organizations = {each.pk: each for each in Organization.objects(id__in=ids).only("name", "slug", "plan")}
     rows = {each.organization: each for each in Subscription.objects(organization__in=ids)}
     matched: dict[ObjectId, Hit] = {}
@@ -67,7 +76,7 @@ def describe(found: Found) -> dict[str, Any]:
         if each in organizations or each in rows
     ]
     trouble = {"code": found.trouble.code, "detail": found.trouble.detail} if found.trouble else None
-    return {"items": items, "event_id": found.event_id, "is_capped": len(found.hits) > MOST, "trouble": trouble}
+    return {"items": items, "event_id": found.event_id, "is_capped": len(every) > MOST, "trouble": trouble}
 
 
 def _item(hit: Hit, organization: Organization | None, row: Subscription | None) -> dict[str, Any]:
@@ -110,8 +119,33 @@ def _by_payment(text: str, stripe: StripeGateway) -> Found:
     return _asked(lambda: [each.customer for each in stripe.charges_of_payment(text).value], "payment", text)
 
 
+def _by_invoice(text: str, stripe: StripeGateway) -> Found:
+    return _asked(lambda: [id_of(stripe.invoice(text).value.get("customer"))], "invoice", text)
+
+
+def _by_refund(text: str, stripe: StripeGateway) -> Found:
+    asked_here = RefundRequest.objects(stripe_refund_id=text).only("organization").first()
+    if asked_here:
+        return Found([Hit(asked_here.organization, "refund", text)])
+    return _asked(lambda: _payer(stripe.refund(text).value.charge, stripe), "refund", text)
+
+
+def _by_dispute(text: str, stripe: StripeGateway) -> Found:
+    return _asked(lambda: _payer(stripe.dispute(text).value.charge, stripe), "dispute", text)
+
+
+def _payer(charge_id: str | None, stripe: StripeGateway) -> list[str | None]:
+    return [stripe.charge(charge_id).value.customer] if charge_id else []
+
+
 def _by_email(text: str, stripe: StripeGateway) -> Found:
-    return _asked(lambda: [each.id for each in stripe.customers_by_email(text).value], "e-mail", None)
+    # Stripe tells capitals apart, people do not: as it was typed, and as most addresses are stored.
+    spellings = dict.fromkeys([text, text.lower()])
+    return _asked(
+        lambda: [each.id for spelling in spellings for each in stripe.customers_by_email(spelling).value],
+        "e-mail",
+        None,
+    )
 
 
 def _asked(customers: Callable[[], Iterable[str | None]], matched: str, value: str | None) -> Found:
@@ -159,5 +193,10 @@ _BY_ID: dict[str, Callable[[str, StripeGateway], Found]] = {
     "ch": _by_charge,
     "py": _by_charge,
     "pi": _by_payment,
+    "in": _by_invoice,
+    "re": _by_refund,
+    "pyr": _by_refund,
+    "dp": _by_dispute,
+    "du": _by_dispute,
     "evt": _by_event,
 }

@@ -109,6 +109,11 @@ class Subscription(Document):
                 "partialFilterExpression": {"candidates.stripe_customer_id": IS_TEXT},
             },
             {
+                "fields": ["candidates.stripe_subscription_id"],
+                "name": "candidate_subscriptions",
+                "partialFilterExpression": {"candidates.stripe_subscription_id": IS_TEXT},
+            },
+            {
                 "fields": ["override.until"],
                 "name": "override_until",
                 "partialFilterExpression": {"override.until": IS_TIME},

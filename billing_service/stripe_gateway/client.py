@@ -142,6 +142,10 @@ class StripeGateway:
         """All refunds of a charge, failed ones too, newest first; raises StripeMissing, more than 1000 are refused."""
         return self._all("refunds_of", "/v1/refunds", {"charge": charge_id}, shapes.refund, "refund")
 
+    def refund(self, refund_id: str) -> Read[LiveRefund]:
+        """A refund in any status; raises StripeMissing."""
+        return self._value(self._get("refund", _path("refunds", refund_id)), shapes.refund, "refund")
+
     def dispute(self, dispute_id: str) -> Read[LiveDispute]:
         """A dispute in any status; raises StripeMissing."""
         return self._value(self._get("dispute", _path("disputes", dispute_id)), shapes.dispute, "dispute")

@@ -2,23 +2,27 @@
 
 from typing import Any
 
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from ... import search as rules
 from ...runtime import runtime
 from ..guard import requires
-from ..wire import OrgId, Wire, text
+from ..wire import OrgId, Wire, plain_text
 from . import blueprint
 
 
 class SearchQuery(Wire):
-    q = text(
-        least=2,
-        most=200,
+    q = fields.String(
         required=True,
+        validate=[
+            validate.Length(min=2, max=200),
+            # Blanks around it do not count: nothing at all would be the beginning of every name.
+            validate.Regexp(r"\s*\S[\s\S]*\S", error="needs two characters that are not blank"),
+            plain_text,
+        ],
         metadata={
             "description": "an organization's id, the beginning of its slug or name, an id of Stripe's "
-            "(cus_, sub_, ch_, py_, pi_, evt_), or a customer's e-mail address"
+            "(cus_, sub_, ch_, py_, pi_, in_, re_, dp_, evt_), or a customer's e-mail address"
         },
     )
 
@@ -32,7 +36,10 @@ class HitSchema(Wire):
     stripe_customer_id = fields.String(allow_none=True)
     stripe_subscription_id = fields.String(allow_none=True)
     matched = fields.String(
-        metadata={"description": "organization, slug, name, customer, subscription, charge, payment, event, e-mail"}
+        metadata={
+            "description": "organization, slug, name, customer, subscription, charge, payment, invoice, refund, "
+            "dispute, event, e-mail"
+        }
     )
     value = fields.String(metadata={"description": "what matched; of an e-mail address the customer that has it"})
 
@@ -51,7 +58,7 @@ class FoundSchema(Wire):
     )
     is_capped = fields.Boolean(metadata={"description": "there are more: say more of what you look for"})
     trouble = fields.Nested(
-        TroubleSchema, allow_none=True, metadata={"description": "why Stripe could not be searched"}
+        TroubleSchema, allow_none=True, metadata={"description": "why Stripe could not be searched; our own side was"}
     )
 
 
