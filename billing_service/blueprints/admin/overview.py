@@ -35,7 +35,10 @@ class EventFiguresSchema(Wire):
     dead_letters = fields.Integer(metadata={"description": "counted up to 10,000"})
     dead_letters_are_capped = fields.Boolean()
     newest_dead_at = Instant(allow_none=True)
-    last_delivery_at = Instant(allow_none=True, metadata={"description": "of a webhook whose signature verified"})
+    last_delivery_at = Instant(
+        allow_none=True,
+        metadata={"description": "of a webhook whose signature verified; null: none of the newest 1,000 events is one"},
+    )
     paused = fields.List(fields.Nested(PausedSchema))
 
 
@@ -53,7 +56,7 @@ class HourSchema(Wire):
 
 class HoursSchema(Wire):
     items = fields.List(fields.Nested(HourSchema), metadata={"description": "24 hours, the oldest first"})
-    is_capped = fields.Boolean(metadata={"description": "there were more events than are counted (500,000)"})
+    is_capped = fields.Boolean(metadata={"description": "there were more events than are counted (50,000 of an hour)"})
 
 
 class RunSchema(Wire):

@@ -170,8 +170,35 @@ def test_it_reads_by_index(client, admin, runtime):
     assert len(read) >= 8
     scans = [each["command"] for each in read if "COLLSCAN" in each["planSummary"]]
     assert scans == []
-    # One document for each of oldest, newest and last; all counts are of keys.
-    assert sum(each["docsExamined"] for each in read if each["ns"].endswith("webhook_events")) <= 4
+    # One document for each of oldest and newest, a hundred to find the last delivery among; all counts are of keys.
+    assert sum(each["docsExamined"] for each in read if each["ns"].endswith("webhook_events")) <= 103
+
+
+def test_it_looks_for_the_last_delivery_among_the_newest_only(client, admin, runtime):
+    now = runtime.clock()
+    rows = [
+        {
+            "event_id": f"evt_{n}",
+            "type": "invoice.paid",
+            "state": "succeeded",
+            "source": "missed" if n < 3_000 else "delivery",
+            "received_at": now - timedelta(seconds=n),
+            "created": now,
+            "payload": "x" * 100,
+        }
+        for n in range(4_000)
+    ]
+    WebhookEvent._get_collection().insert_many(rows)
+    database = get_db()
+    database.command("profile", 2)
+    assert show(client, admin)["events"]["lastDeliveryAt"] is None
+    database.command("profile", 0)
+    seen = list(database.system.profile.find({"ns": f"{database.name}.webhook_events"}))
+    database.system.profile.drop()
+    assert sum(each["docsExamined"] for each in seen if "planSummary" in each) <= 1_050
+    WebhookEvent.objects(source="missed", received_at__lt=now - timedelta(seconds=700)).update(set__source="delivery")
+    at = show(client, admin)["events"]["lastDeliveryAt"]
+    assert at == (now - timedelta(seconds=701)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_it_needs_a_token(client):
