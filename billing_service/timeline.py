@@ -1,12 +1,13 @@
 """What happened to an organization, in one order: events with their attempts, actions, findings, refunds, signals.
 
-Each source is read by its own index, a page of it at most; nothing is copied together beforehand.
+Each source is read by its own index, for a page a page of it at most; nothing is copied together beforehand.
 """
 
 import base64
 import heapq
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,41 +71,50 @@ def read(
 ) -> dict[str, Any]:
     """A page of the organization's timeline, newest first. Raises InvalidRequest for a cursor that is not ours."""
     after = _read(cursor) if cursor else None
-    wanted = set(kinds)
-    pages = [
-        _page(rank, org_id, limit, after, since, until) for rank, source in enumerate(SOURCES) if source.kind in wanted
-    ]
-    merged: Iterator[Item] = heapq.merge(*pages)
-    found = [item for item, _ in zip(merged, range(limit + 1), strict=False)]
+    merged = _merged(org_id, kinds, lambda rank: _between(rank, since, until) & _below(rank, after), limit + 1)
+    found = list(itertools.islice(merged, limit + 1))
     following = _write(found[limit - 1]) if len(found) > limit else None
     return {"items": [_shown(item) for item in found[:limit]], "limit": limit, "next_cursor": following}
 
 
-def _page(
-    rank: int,
+def read_all(
     org_id: ObjectId,
-    limit: int,
-    after: tuple[datetime, int, ObjectId] | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> list[Item]:
+    *,
+    kinds: Iterable[str] = KINDS,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The whole timeline, newest first, read while it is told."""
+    return map(_shown, _merged(org_id, kinds, lambda rank: _between(rank, since, until)))
+
+
+def _merged(
+    org_id: ObjectId, kinds: Iterable[str], wanted: Callable[[int], Q], limit: int | None = None
+) -> Iterator[Item]:
+    """The items of the kinds in their order, at most `limit` read of each source."""
+    ranks = [KINDS.index(kind) for kind in kinds]
+    return heapq.merge(*(_of_source(rank, org_id, wanted(rank), limit) for rank in ranks))
+
+
+def _of_source(rank: int, org_id: ObjectId, wanted: Q, limit: int | None) -> Iterator[Item]:
     source = SOURCES[rank]
-    wanted = Q(organization=org_id) & Q(**dict(source.also)) & _between(source.key, since, until)
-    if after:
-        wanted &= _below(source.key, rank, after)
-    rows = source.document.objects(wanted).exclude(*source.without).order_by(f"-{source.key}", "-id").limit(limit + 1)
-    return [Item(getattr(row, source.key), rank, row) for row in rows]
+    found = source.document.objects(Q(organization=org_id) & Q(**dict(source.also)) & wanted).exclude(*source.without)
+    rows = found.order_by(f"-{source.key}", "-id").limit(limit).no_cache()
+    return (Item(getattr(row, source.key), rank, row) for row in rows)
 
 
-def _between(key: str, since: datetime | None, until: datetime | None) -> Q:
+def _between(rank: int, since: datetime | None, until: datetime | None) -> Q:
+    key = SOURCES[rank].key
     # The lower bound leaves out rows that have no such time, as the index does.
     bounds: dict[str, Any] = {f"{key}__gt": EPOCH, f"{key}__gte": since, f"{key}__lt": until}
     return Q(**{name: bound for name, bound in bounds.items() if bound is not None})
 
 
-def _below(key: str, rank: int, after: tuple[datetime, int, ObjectId]) -> Q:
+def _below(rank: int, after: tuple[datetime, int, ObjectId] | None) -> Q:
     """What stands after a place: earlier, or at the same time and of a later kind, or of the same with a lower id."""
-    at, its_rank, its_id = after
+    if after is None:
+        return Q()
+    key, (at, its_rank, its_id) = SOURCES[rank].key, after
     if rank < its_rank:
         return Q(**{f"{key}__lt": at})
     if rank > its_rank:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flask import Response, stream_with_context
@@ -40,11 +40,16 @@ def exported(description: str) -> dict[str, Any]:
 
 
 def as_csv(queryset: Any, *, key: str, schema: Schema, name: str) -> Response:
-    """The rows as a file: a column for each field of `schema`, ordered as the list; nested values are JSON.
+    """What a list finds as a file, in its order."""
+    # A queryset would keep every row that was read.
+    return as_file(newest_first(queryset, key).no_cache().batch_size(BATCH), schema=schema, name=name)
+
+
+def as_file(rows: Iterable[Any], *, schema: Schema, name: str) -> Response:
+    """The rows as a file: a column for each field of `schema`; nested values are JSON.
 
     A stream that breaks off ends without its last chunk, so that a part is not taken for the whole.
     """
-    rows = newest_first(queryset, key).batch_size(BATCH)
     answer = Response(stream_with_context(_lines(rows, schema)), mimetype="text/csv")
     at = runtime.clock().strftime("%Y%m%dT%H%M%SZ")
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}-{at}.csv"'
@@ -52,7 +57,7 @@ def as_csv(queryset: Any, *, key: str, schema: Schema, name: str) -> Response:
     return answer
 
 
-def _lines(rows: Any, schema: Schema) -> Iterator[str]:
+def _lines(rows: Iterable[Any], schema: Schema) -> Iterator[str]:
     columns = {str(field.data_key): name for name, field in schema.dump_fields.items()}
     yield _line(list(columns))
     for row in rows:

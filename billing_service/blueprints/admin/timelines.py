@@ -7,15 +7,16 @@ from marshmallow import fields
 
 from ... import subscriptions
 from ... import timeline as rules
+from ..export import ExportQuery, as_file, exported
 from ..guard import requires
-from ..wire import Instant, OrgId, PageQuery, Wire, one_of
+from ..wire import Instant, OrgId, Wire, one_of
 from . import blueprint
 from .event_schemas import AttemptSchema, ListedEventSchema
 from .refunds import RefundRequestSchema
 from .schemas import ActionSummarySchema, FindingSchema
 
 
-class TimelineQuery(PageQuery):
+class TimelineQuery(ExportQuery):
     kind = one_of(rules.KINDS)
     since = Instant(data_key="from", metadata={"description": "at this time or later"})
     until = Instant(data_key="to", metadata={"description": "before this time"})
@@ -57,15 +58,16 @@ class TimelinePage(Wire):
 @blueprint.get("/timeline/<org_id:orgId>")
 @blueprint.arguments(TimelineQuery, location="query")
 @blueprint.response(200, TimelinePage)
+@blueprint.doc(**exported("one line for each thing that happened, what it is about as JSON"))
 @requires("customer:read")
-def timeline(query: dict[str, Any], org_id: ObjectId) -> dict[str, Any]:
-    """List what happened to an organization, newest first: events, admin actions, findings, refunds, signals."""
+def timeline(query: dict[str, Any], org_id: ObjectId) -> Any:
+    """List what happened to an organization (events, actions, findings, refunds, signals), newest first."""
     subscriptions.require_organization(org_id)
-    return rules.read(
-        org_id,
-        limit=query["limit"],
-        cursor=query.get("cursor"),
-        kinds=[query["kind"]] if "kind" in query else rules.KINDS,
-        since=query.get("since"),
-        until=query.get("until"),
-    )
+    wanted: dict[str, Any] = {
+        "kinds": [query["kind"]] if "kind" in query else rules.KINDS,
+        "since": query.get("since"),
+        "until": query.get("until"),
+    }
+    if query["format"] == "csv":
+        return as_file(rules.read_all(org_id, **wanted), schema=TimelineItemSchema(), name=f"timeline-{org_id}")
+    return rules.read(org_id, limit=query["limit"], cursor=query.get("cursor"), **wanted)

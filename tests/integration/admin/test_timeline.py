@@ -1,6 +1,9 @@
 """GET /api/admin/billing/timeline/{orgId}"""
 
+import csv
+import io
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -197,6 +200,24 @@ def test_a_page_costs_the_same_however_much_there_is(client, admin, organization
             assert each["docsExamined"] <= 52, (each["command"], each["docsExamined"])
             assert "hasSortStage" not in each, each["command"]
         cursor = f"&cursor={answer['nextCursor']}"
+
+
+def test_all_of_it_can_be_downloaded(client, admin, organization, happened):
+    org_id = organization()
+    happened(org_id, 10, together=3)
+    answer = client.get(f"{BASE}{org_id}?format=csv", headers=admin)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Disposition"].startswith(f'attachment; filename="timeline-{org_id}-')
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    listed = show(client, admin, org_id, "limit=100")["items"]
+    assert [(row["kind"], row["id"], row["at"]) for row in rows] == [
+        (item["kind"], item["id"], item["at"]) for item in listed
+    ]
+    row = next(row for row in rows if row["kind"] == "action")
+    assert (json.loads(row["action"])["actor"], row["event"]) == ("ada", "")
+    some = client.get(f"{BASE}{org_id}?format=csv&kind=refund&from=2026-06-01T00:00:02Z", headers=admin)
+    assert [row["kind"] for row in csv.DictReader(io.StringIO(some.text))] == ["refund"] * 4
+    assert client.get(f"{BASE}{org_id}?format=csv&limit=5", headers=admin).status_code == 422
 
 
 def test_nothing_has_happened_yet(client, admin, organization):
