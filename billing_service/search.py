@@ -39,6 +39,8 @@ class Found:
 
     hits: list[Hit] = field(default_factory=list)
     event_id: str | None = None
+    # Stripe has them, and no row here names them.
+    strangers: list[str] = field(default_factory=list)
     trouble: BillingError | None = None
 
 
@@ -76,7 +78,13 @@ def describe(found: Found) -> dict[str, Any]:
         if each in organizations or each in rows
     ]
     trouble = {"code": found.trouble.code, "detail": found.trouble.detail} if found.trouble else None
-    return {"items": items, "event_id": found.event_id, "is_capped": len(every) > MOST, "trouble": trouble}
+    return {
+        "items": items,
+        "event_id": found.event_id,
+        "strangers": found.strangers,
+        "is_capped": len(every) > MOST,
+        "trouble": trouble,
+    }
 
 
 def _item(hit: Hit, organization: Organization | None, row: Subscription | None) -> dict[str, Any]:
@@ -155,8 +163,10 @@ def _asked(customers: Callable[[], Iterable[str | None]], matched: str, value: s
         return Found()
     except BillingError as refusal:
         return Found(trouble=refusal)
+    known = _of_customers(asked, matched)
     # Whose address it is is shown where a customer is, not in a list of hits.
-    return Found([Hit(hit.organization, matched, value or hit.value) for hit in _of_customers(asked, matched)])
+    hits = [Hit(hit.organization, matched, value or hit.value) for hit in known]
+    return Found(hits, strangers=[each for each in asked if each not in {hit.value for hit in known}])
 
 
 def _of_customers(customers: list[str], matched: str) -> list[Hit]:
@@ -164,12 +174,12 @@ def _of_customers(customers: list[str], matched: str) -> list[Hit]:
         return []
     either = Q(stripe_customer_id__in=customers) | Q(candidates__stripe_customer_id__in=customers)
     rows = Subscription.objects(either).only("organization", "stripe_customer_id", "candidates").limit(MOST + 1)
-    return [Hit(row.organization, matched, _customer_of(row, customers)) for row in rows]
-
-
-def _customer_of(row: Subscription, customers: list[str]) -> str:
-    named = (row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates))
-    return next(each for each in named if each in customers)
+    return [
+        Hit(row.organization, matched, customer)
+        for row in rows
+        for customer in dict.fromkeys((row.stripe_customer_id, *(each.stripe_customer_id for each in row.candidates)))
+        if customer in customers
+    ]
 
 
 def _by_name(text: str) -> list[Hit]:

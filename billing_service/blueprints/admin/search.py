@@ -56,6 +56,10 @@ class FoundSchema(Wire):
     event_id = fields.String(
         allow_none=True, metadata={"description": "the ledger has this event, whoever it belongs to"}
     )
+    strangers = fields.List(
+        fields.String(),
+        metadata={"description": "customers at Stripe that match and belong to no organization here"},
+    )
     is_capped = fields.Boolean(metadata={"description": "there are more: say more of what you look for"})
     trouble = fields.Nested(
         TroubleSchema, allow_none=True, metadata={"description": "why Stripe could not be searched; our own side was"}

@@ -26,7 +26,7 @@ def test_it_works(client, admin, billed):
     it = billed("pro")
     Organization.objects(id=it.org_id).update_one(set__name="Acme Tools", set__slug="acme-tools")
     answer = find(client, admin, "acme")
-    assert (answer["isCapped"], answer["trouble"], answer["eventId"]) == (False, None, None)
+    assert (answer["isCapped"], answer["trouble"], answer["eventId"], answer["strangers"]) == (False, None, None, [])
     [hit] = answer["items"]
     assert hit == {
         "orgId": str(it.org_id),
@@ -81,6 +81,24 @@ def test_an_address_of_several_customers_finds_them_all(client, admin, billed, s
     assert sorted(ids(answer)) == sorted(str(it.org_id) for it in its)
     assert {item["value"] for item in answer["items"]} == {it.customer for it in its}
     assert "shared@example.com" not in str(answer)
+
+
+def test_a_customer_of_nobody_is_named_all_the_same(client, admin, billed, stripe):
+    it = billed("pro")
+    known = stripe.customers.update(it.customer, {"email": "jenny@example.com"}).id
+    stranger = stripe.customers.create({"email": "jenny@example.com"}).id
+    answer = find(client, admin, "jenny@example.com")
+    assert (ids(answer), answer["items"][0]["value"], answer["strangers"]) == ([str(it.org_id)], known, [stranger])
+    Subscription.objects(organization=it.org_id).update_one(
+        set__candidates=[Candidate(stripe_subscription_id="sub_other", stripe_customer_id=stranger)]
+    )
+    answer = find(client, admin, "jenny@example.com")
+    assert (ids(answer), answer["strangers"]) == ([str(it.org_id)], [])
+    paid = billed("pro", stored=False)
+    Subscription.objects(organization=paid.org_id).delete()
+    [charge] = stripe.charges.list({"customer": paid.customer}).data
+    answer = find(client, admin, charge.id)
+    assert (answer["items"], answer["strangers"]) == ([], [paid.customer])
 
 
 def test_an_address_is_found_however_it_is_typed(client, admin, billed, stripe):
