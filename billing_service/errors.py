@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from .observability import log
+from .observability import log, plain_path
 
 PROBLEM_TYPE = "/api/docs/errors#"
 
@@ -235,7 +235,7 @@ def answer(error: BillingError) -> Response:
 
 
 def _report(error: BillingError, cause: BaseException) -> None:
-    facts = {"code": error.code, "status": error.status, "path": request.path, "detail": error.detail}
+    facts = {"code": error.code, "status": error.status, "path": plain_path(request.path), "detail": error.detail}
     if error.level == "exception":
         log.error("request_failed", exc_info=cause, **facts)
     else:

@@ -30,12 +30,18 @@ _SECRETS = re.compile(
     r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9_]+|whsec_[A-Za-z0-9+/=_]+|eyJ[\w-]+\.[\w-]+\.[\w-]+"
     r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)|\b(?:\d[ -]?){13,19}\b"
 )
+_PATH_PART = re.compile(r"[A-Za-z0-9_.-]{0,300}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
 def mask(text: str) -> str:
     """The text with everything that looks like a secret or a card number replaced."""
     return _SECRETS.sub("[masked]", text)
+
+
+def plain_path(path: str) -> str:
+    """A path as it may be logged: a part that is no id or name of ours may be anything, an address or a password."""
+    return "/".join(part if _PATH_PART.fullmatch(part) else "[...]" for part in path.split("/"))
 
 
 def _mask_values(value: Any) -> Any:
@@ -92,7 +98,9 @@ def register(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         sent = request.headers.get("X-Request-Id", "")
-        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        # One that looks like a secret would be stored with all that it asks for.
+        fit = _REQUEST_ID.fullmatch(sent) and mask(sent) == sent
+        g.request_id = sent if fit else uuid.uuid4().hex
         g.started = time.perf_counter()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
@@ -110,7 +118,7 @@ def register(app: Flask) -> None:
         log.info(
             "request",
             method=asked.method,
-            path=asked.path,
+            path=plain_path(asked.path),
             route=route,
             status=response.status_code,
             milliseconds=round(seconds * 1000, 1),

@@ -215,7 +215,10 @@ def foresee(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> Foreca
 
 def find_replay(job_id: str) -> Replayed:
     """How a replay is getting on, as the ledger knows it. Raises ReplayNotFound."""
-    event = WebhookEvent.objects(event_id=event_of(job_id)).exclude("payload").first()
+    event_id = event_of(job_id)
+    if event_id is None:  # whatever it is, it is not told on
+        raise ReplayNotFound("There is no such replay: its id begins with `replay-evt_`.")
+    event = WebhookEvent.objects(event_id=event_id).exclude("payload").first()
     if event is None:
         raise ReplayNotFound(f"There is no replay {job_id}.")
     asked = event.replay
