@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import stripe
 
 from ..errors import StripeNotConfigured, StripeRejected
 from . import shapes
+from .answers import path_of, shaped
 from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call
 from .budget import Budget, Redis
 from .circuit import Circuit
@@ -25,10 +25,6 @@ API_VERSION = stripe.api_version
 PAGE = 100
 PAGES = 10
 
-# What reading a value of another kind raises, too large a time included.
-UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError)
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _background: contextvars.ContextVar[bool] = contextvars.ContextVar("stripe_background", default=False)
 
 Value = TypeVar("Value")
@@ -91,12 +87,12 @@ class StripeGateway:
 
     def customer(self, customer_id: str) -> Read[LiveCustomer]:
         """A customer, deleted ones too; raises StripeMissing."""
-        answer = self._get("customer", _path("customers", customer_id))
+        answer = self._get("customer", path_of("customers", customer_id))
         return self._value(answer, shapes.customer, "customer")
 
     def subscription(self, subscription_id: str) -> Read[LiveSubscription]:
         """A subscription in any status; raises StripeMissing."""
-        answer = self._get("subscription", _path("subscriptions", subscription_id))
+        answer = self._get("subscription", path_of("subscriptions", subscription_id))
         return self._value(answer, shapes.subscription, "subscription")
 
     def subscriptions_of(self, customer_id: str) -> Read[tuple[LiveSubscription, ...]]:
@@ -114,6 +110,24 @@ class StripeGateway:
             "newest_subscriptions_of", "/v1/subscriptions", {"customer": customer_id, "status": "all", "limit": PAGE}
         )
         return self._listed(answer, shapes.subscription, "subscription")
+
+    def subscriptions_page(
+        self, *, created: Mapping[str, int], starting_after: str | None = None, limit: int = PAGE
+    ) -> Read[dict[str, Any]]:
+        """One page `{"data": [subscription, …], "has_more": bool}` of the whole account as Stripe's JSON, newest first.
+
+        All but canceled ones; `created` is bounds in Unix seconds (gte, lte). Raises StripeMissing if `starting_after`
+        is gone.
+        """
+        params = {"created": dict(created), "starting_after": starting_after, "limit": limit}
+        wanted = {name: value for name, value in params.items() if value}
+        answer = self._get("subscriptions_page", "/v1/subscriptions", wanted)
+        data = answer.body.get("data")
+        if not isinstance(data, list) or not all(isinstance(each, dict) and each.get("id") for each in data):
+            raise malformed("it is no list of subscriptions", writes=False, request_id=answer.request_id)
+        # Each is read by who asks: one that cannot be read must not hide the others of its page.
+        page = {"data": data, "has_more": bool(answer.body.get("has_more"))}
+        return Read(page, answer.as_of, answer.request_id, answer.date)
 
     def charges_of(self, customer_id: str, limit: int = 10) -> Read[tuple[LiveCharge, ...]]:
         """The customer's newest charges; raises StripeMissing."""
@@ -136,7 +150,7 @@ class StripeGateway:
 
     def charge(self, charge_id: str) -> Read[LiveCharge]:
         """A charge, failed ones too; raises StripeMissing."""
-        return self._value(self._get("charge", _path("charges", charge_id)), shapes.charge, "charge")
+        return self._value(self._get("charge", path_of("charges", charge_id)), shapes.charge, "charge")
 
     def refunds_of(self, charge_id: str) -> Read[tuple[LiveRefund, ...]]:
         """All refunds of a charge, failed ones too, newest first; raises StripeMissing, more than 1000 are refused."""
@@ -148,7 +162,7 @@ class StripeGateway:
 
     def dispute(self, dispute_id: str) -> Read[LiveDispute]:
         """A dispute in any status; raises StripeMissing."""
-        return self._value(self._get("dispute", _path("disputes", dispute_id)), shapes.dispute, "dispute")
+        return self._value(self._get("dispute", path_of("disputes", dispute_id)), shapes.dispute, "dispute")
 
     def disputes_of(self, charge_id: str) -> Read[tuple[LiveDispute, ...]]:
         """All disputes of a charge, closed ones too, newest first; raises StripeMissing, more than 1000 are refused."""
@@ -156,7 +170,7 @@ class StripeGateway:
 
     def checkout_session(self, session_id: str) -> Read[LiveCheckoutSession]:
         """A Checkout Session in any status; raises StripeMissing."""
-        answer = self._get("checkout_session", _path("checkout/sessions", session_id))
+        answer = self._get("checkout_session", path_of("checkout/sessions", session_id))
         return self._value(answer, shapes.checkout_session, "checkout.session")
 
     def checkout_sessions_of(self, payment_intent_id: str) -> Read[tuple[LiveCheckoutSession, ...]]:
@@ -172,7 +186,7 @@ class StripeGateway:
 
     def invoice(self, invoice_id: str) -> Read[dict[str, Any]]:
         """An invoice as Stripe's JSON; raises StripeMissing."""
-        answer = self._get("invoice", _path("invoices", invoice_id))
+        answer = self._get("invoice", path_of("invoices", invoice_id))
         return self._value(answer, dict, "invoice")
 
     def open_invoices_of(self, subscription_id: str) -> Read[tuple[datetime, ...]]:
@@ -183,7 +197,7 @@ class StripeGateway:
 
     def event(self, event_id: str) -> Read[dict[str, Any]]:
         """An event as Stripe's JSON, for 30 days after its creation; raises StripeMissing."""
-        answer = self._get("event", _path("events", event_id))
+        answer = self._get("event", path_of("events", event_id))
         return self._value(answer, dict, "event")
 
     def events(
@@ -219,7 +233,7 @@ class StripeGateway:
     def cancel_now(self, subscription_id: str, *, prorate: bool, invoice_now: bool) -> Read[LiveSubscription]:
         """Cancel at once. StripeMissing may mean that it is canceled already: only a retrieve tells."""
         params = {"prorate": prorate, "invoice_now": invoice_now}
-        call = Call("cancel_now", "delete", _path("subscriptions", subscription_id), params)
+        call = Call("cancel_now", "delete", path_of("subscriptions", subscription_id), params)
         return self._value(self._carry_out(call), shapes.subscription, "subscription", writes=True)
 
     def cancel_at_period_end(self, subscription_id: str, *, idempotency_key: str) -> Read[LiveSubscription]:
@@ -228,7 +242,7 @@ class StripeGateway:
         The same key within 24 h gives Stripe's first answer again; its `as_of` is then 1970: look for what is.
         """
         params = {"cancel_at_period_end": True}
-        path = _path("subscriptions", subscription_id)
+        path = path_of("subscriptions", subscription_id)
         call = Call("cancel_at_period_end", "post", path, params, idempotency_key)
         return self._value(self._carry_out(call), shapes.subscription, "subscription", writes=True)
 
@@ -273,7 +287,7 @@ class StripeGateway:
         return Attempts(client, circuit, budget, patience=patience, monotonic=self._monotonic, sleep=self._sleep)
 
     def _value(self, answer: Answer, read: Callable[[dict], Value], kind: str, *, writes: bool = False) -> Read[Value]:
-        return Read(_shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id, answer.date)
+        return Read(shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id, answer.date)
 
     def _all(
         self, operation: str, path: str, params: dict[str, Any], read: Callable[[dict], Value], kind: str
@@ -298,21 +312,5 @@ class StripeGateway:
         data = answer.body.get("data")
         if not isinstance(data, list):
             raise malformed(f"it is no list of {kind}s", writes=False, request_id=answer.request_id)
-        values = tuple(_shaped(each, read, kind, answer, False) for each in data)
+        values = tuple(shaped(each, read, kind, answer, False) for each in data)
         return Read(values, answer.as_of, answer.request_id, answer.date)
-
-
-def _path(collection: str, object_id: str) -> str:
-    # An empty id would list the collection, ".." would name another one.
-    if not _ID.fullmatch(object_id):
-        raise StripeRejected("This is not the id of a Stripe object.", param="id")
-    return f"/v1/{collection}/{object_id}"
-
-
-def _shaped(raw: Any, read: Callable[[dict], Value], kind: str, answer: Answer, writes: bool) -> Value:
-    try:
-        if raw["object"] != kind:
-            raise ValueError(raw["object"])
-        return read(raw)
-    except UNREADABLE as error:
-        raise malformed(f"it is no {kind}", writes=writes, request_id=answer.request_id) from error
