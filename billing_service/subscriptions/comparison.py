@@ -12,6 +12,7 @@ from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveCharge, LiveCustomer, LiveSubscription
 from .observation import belongs
 from .statuses import ENDED, LIVE, PAID_UP, effective_plan
+from .stored_row import StoredRow
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,12 @@ def differences_of(
     found: list[Difference] = []
     granted = row.plan if row else plans.free
     if live is not None and chosen is not None:
-        found += _field_differences(row, chosen, live_plan, plans, now)
+        found += field_differences(row, chosen, live_plan, plans, now)
     elif live is not None and live.missing and row and row.status not in (None, *ENDED):
         found.append(Difference("status", row.status, None, "high"))
     elif live is not None and row and not live.missing:
-        due = effective_plan(
-            plans,
-            now,
-            override=row.override,
-            status=row.status,
-            suspended_at=row.suspended_at,
-            stripe_plan=row.stripe_plan,
-        )
-        found += [] if due == row.plan else [Difference("plan", row.plan, due, "high")]
+        due = due_plan(row, plans, now)
+        found += [] if due == row.plan else [Difference("plan", row.plan, due, access_severity(due, row.plan, plans))]
     if row and live is not None:
         found += [
             Difference("organization", str(row.organization), each.metadata["organizationId"], "high")
@@ -99,13 +93,37 @@ def differences_of(
             if each.id == row.stripe_subscription_id and not belongs(each, row)
         ]
     if (organization.plan or plans.free) != granted:
-        found.append(Difference("organization.plan", organization.plan, granted, "medium"))
+        severity = access_severity(granted, organization.plan, plans)
+        found.append(Difference("organization.plan", organization.plan, granted, severity))
     return tuple(found)
 
 
-def _field_differences(
-    row: Subscription | None, chosen: LiveSubscription, live_plan: str | None, plans: Plans, now: datetime
+def due_plan(row: Subscription | StoredRow, plans: Plans, now: datetime) -> str:
+    """The plan that the row's own fields come to."""
+    return effective_plan(
+        plans,
+        now,
+        override=row.override,
+        status=row.status,
+        suspended_at=row.suspended_at,
+        stripe_plan=row.stripe_plan,
+    )
+
+
+def access_severity(due: str, granted: str | None, plans: Plans) -> str:
+    """How bad it is that access control reads `granted` where `due` is right."""
+    paid, given = due != plans.free, (granted or plans.free) != plans.free
+    return "critical" if paid and not given else "high" if given and not paid else "medium"
+
+
+def field_differences(
+    row: Subscription | StoredRow | None,
+    chosen: LiveSubscription,
+    live_plan: str | None,
+    plans: Plans,
+    now: datetime,
 ) -> Iterable[Difference]:
+    """The fields in which the row and its subscription differ; `live_plan` is what its price means."""
     priced = plans.resolve(chosen.items).price_id
     item = next((each for each in chosen.items if each.price_id == priced), None)
     live = {
@@ -137,7 +155,7 @@ def _field_differences(
             yield Difference(name, stored, value, _severity(name, row, chosen))
 
 
-def _severity(name: str, row: Subscription | None, chosen: LiveSubscription) -> str:
+def _severity(name: str, row: Subscription | StoredRow | None, chosen: LiveSubscription) -> str:
     if name in ("status", "plan", "stripe_subscription_id"):
         paid, granted = chosen.status in LIVE, bool(row and row.status in LIVE)
         return "critical" if paid and not granted else "high" if granted and not paid else "medium"

@@ -16,6 +16,7 @@ from ..stripe_gateway import StripeGateway
 from ..stripe_gateway.shapes import LiveSubscription, Read
 from .selection import choose, live_ones
 from .statuses import ENDED, PAID_UP
+from .stored_row import StoredRow
 
 MARKER = "organizationId"
 _ORGANIZATION_ID = re.compile(r"[0-9a-fA-F]{24}")
@@ -202,7 +203,7 @@ def _candidates_of(row: Subscription) -> list[str]:
     return [each.stripe_subscription_id for each in row.candidates]
 
 
-def belongs(found: LiveSubscription, row: Subscription) -> bool:
+def belongs(found: LiveSubscription, row: Subscription | StoredRow) -> bool:
     """Whether the subscription's own metadata does not name another organization."""
     return named_organization(found.metadata) in (None, row.organization)
 
