@@ -91,6 +91,10 @@ OrganizationConflict = _kind(
     "OrganizationConflict", 409, "organization_conflict", "Stripe's metadata names another organization"
 )
 NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
+ReconciliationNotFound = _kind(
+    "ReconciliationNotFound", 404, "reconciliation_not_found", "There is no such reconciliation"
+)
+ReconciliationRunning = _kind("ReconciliationRunning", 409, "reconciliation_running", "A reconciliation is running")
 FindingResolved = _kind("FindingResolved", 409, "finding_resolved", "The finding is resolved already")
 NotDead = _kind("NotDead", 409, "not_dead", "The event is not a dead letter")
 RefundRequestMismatch = _kind(

@@ -11,6 +11,8 @@ from .ledger_entry import LedgerEntry
 from .login_throttle import LoginThrottle
 from .organization import Organization
 from .outbox import OutboxSignal
+from .reconciliation_candidate import ReconciliationCandidate
+from .reconciliation_run import ReconciliationRun, ScanWindow, Unreceived
 from .refund_request import RefundRequest
 from .replay_batch import ReplayBatch, ReplayItem
 from .revocation import Revocation
@@ -44,6 +46,8 @@ DOCUMENTS = (
     JobRun,
     Watermark,
     DispatchPause,
+    ReconciliationRun,
+    ReconciliationCandidate,
     AdminUser,
     Revocation,
     LoginThrottle,
@@ -83,12 +87,16 @@ __all__ = [
     "Organization",
     "OutboxSignal",
     "Override",
+    "ReconciliationCandidate",
+    "ReconciliationRun",
     "RefundRequest",
     "ReplayBatch",
     "ReplayItem",
     "Revocation",
+    "ScanWindow",
     "ServiceState",
     "Subscription",
+    "Unreceived",
     "Watermark",
     "WebhookEvent",
     "connect",

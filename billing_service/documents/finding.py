@@ -23,6 +23,10 @@ class Finding(Document):
     stripe_subscription_ids = ListField(StringField())
     stored = DictField()
     live = DictField()
+    # Per currency what Stripe bills in a month and we do not grant, or the reverse; minor units.
+    money_at_risk = ListField(DictField())
+    # The last reconciliation that saw it; others note findings, too.
+    run = ObjectIdField()
     first_seen_at = DateTimeField(required=True)
     last_seen_at = DateTimeField(required=True)
     times_seen = IntField(required=True, default=1)
@@ -75,4 +79,5 @@ class Finding(Document):
             "stored": dict(self.stored),
             "live": dict(self.live),
             "stripe_subscription_ids": list(self.stripe_subscription_ids),
+            "money_at_risk": [dict(each) for each in self.money_at_risk],
         }

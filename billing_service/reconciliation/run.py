@@ -1,0 +1,246 @@
+"""The life of a run: started, one at a time; gone on with by whoever holds it; ended, or left for the next."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from bson import ObjectId
+from mongoengine import Q
+from mongoengine.errors import NotUniqueError
+from pymongo.errors import DuplicateKeyError
+
+from .. import outbox
+from ..documents import ReconciliationRun, Subscription, database_now, in_transaction
+from ..errors import (
+    BillingError,
+    ReconciliationRunning,
+    StripeMisconfigured,
+    StripeNotConfigured,
+)
+from ..observability import log
+from ..subscriptions import OF_STRIPE, require_organization
+from ..webhooks.failures import message_of
+from . import confirmation, listing, own_side, recording
+from .holding import Desk, Hold, LostLease, Suspect, take
+
+KEPT = timedelta(days=365)
+# Holders in a row that died or failed and got nothing done.
+FAILURES = 5
+OUTAGE_PAUSE = timedelta(seconds=15)
+LONGEST_PAUSE = timedelta(minutes=5)
+RETRY_PAUSE = timedelta(seconds=30)
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What came of one go: the run as it is now, and whether it was ours. `next_at` None: at once, or it is over."""
+
+    run: ReconciliationRun | None
+    held: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.run is None or not self.run.active
+
+
+def start(
+    trigger: str,
+    now: datetime,
+    *,
+    slot: str | None = None,
+    actor: str | None = None,
+    organization: ObjectId | None = None,
+    also: Callable[[ReconciliationRun], None] | None = None,
+) -> ReconciliationRun:
+    """Start a run, or go on with the one that was interrupted; `also` joins the transaction.
+
+    Twice for a slot is once. Raises ReconciliationRunning, OrganizationNotFound.
+    """
+    if organization:
+        require_organization(organization)
+    known = _of_slot(slot) or _interrupted(trigger, slot, organization)
+    if known is not None:
+        if also:
+            in_transaction(partial(also, known))
+        return known
+    run = ReconciliationRun(
+        active=True,
+        trigger=trigger,
+        slot=slot,
+        actor=actor,
+        organization=organization,
+        state="running",
+        started_at=now,
+        expires_at=now + KEPT,
+    )
+
+    def write() -> None:
+        ReconciliationRun._get_collection().insert_one(run.to_mongo())
+        if also:
+            also(run)
+
+    run.id = ObjectId()
+    try:
+        in_transaction(write)
+    except (DuplicateKeyError, NotUniqueError) as error:
+        # Another process started one in this moment.
+        raise _running(ReconciliationRun.objects(active=True).first()) from error
+    log.info("reconciliation_started", run=str(run.pk), trigger=trigger, slot=slot)
+    return run
+
+
+def require_startable(organization: ObjectId | None) -> None:
+    """Raise what `start` would."""
+    if organization:
+        require_organization(organization)
+    _interrupted("api", None, organization)
+
+
+def _of_slot(slot: str | None) -> ReconciliationRun | None:
+    return ReconciliationRun.objects(slot=slot).first() if slot else None
+
+
+def _interrupted(trigger: str, slot: str | None, organization: ObjectId | None) -> ReconciliationRun | None:
+    active = ReconciliationRun.objects(active=True).first()
+    if active is None:
+        return None
+    same = active.organization == organization
+    if same and trigger == "schedule":
+        # A run of everything is under way: it is the slot's.
+        ReconciliationRun.objects(id=active.pk, slot=None).update_one(set__slot=slot)
+        return active
+    if same and (active.state == "interrupted" or _is_abandoned(active)):
+        return active
+    raise _running(active)
+
+
+def _running(active: ReconciliationRun | None) -> BillingError:
+    if active is None:
+        return ReconciliationRunning("A reconciliation ended in this moment; try again.", retry_after=1)
+    of = f" of organization {active.organization}" if active.organization else ""
+    words = f"The reconciliation {active.pk}{of} is {active.state} since {active.started_at:%Y-%m-%d %H:%M} UTC."
+    return ReconciliationRunning(words + " Nothing was started.", reconciliationId=str(active.pk))
+
+
+def _is_abandoned(run: ReconciliationRun) -> bool:
+    return bool(run.lease_owner and run.lease_until and run.lease_until <= database_now())
+
+
+def mark_abandoned() -> int:
+    """Call a run interrupted whose process is gone; returns how many wait for somebody to go on."""
+    now = database_now()
+    gone = ReconciliationRun.objects(active=True, state="running", lease_until__lte=now)
+    if gone.update_one(set__state="interrupted"):
+        log.warning("reconciliation_interrupted")
+    return ReconciliationRun.objects(active=True).count()
+
+
+def is_due(now: datetime) -> bool:
+    """Whether there is a run that nobody is at and that may go on now."""
+    free = Q(lease_until=None) | Q(lease_until__lte=database_now())
+    due = Q(next_at=None) | Q(next_at__lte=now)
+    return ReconciliationRun.objects(Q(active=True) & free & due).only("id").first() is not None
+
+
+def interrupt(run_id: ObjectId) -> None:
+    """Say that the process that was at a run stopped in good order."""
+    ReconciliationRun.objects(id=run_id, active=True, lease_owner=None).update_one(set__state="interrupted")
+
+
+def go_on(desk: Desk, stop: Stop) -> Turn:
+    """Go on with the active run until it waits, is over, or it is time to stop; another holder's is left alone.
+
+    What fails for a bug is raised, after the run was given back.
+    """
+    hold = take(desk)
+    if hold is None:
+        return Turn(ReconciliationRun.objects(active=True).first())
+    try:
+        _work(hold, stop)
+    except LostLease:
+        log.warning("reconciliation_taken_over", run=str(hold.run.pk))
+    except (StripeMisconfigured, StripeNotConfigured) as error:
+        hold.end("failed", desk.clock(), error=f"{error.code}: {error.detail}")
+    except OF_STRIPE as error:
+        _wait_out(hold, error)
+    except BaseException as error:
+        _give_back(hold, error)
+        raise
+    _alert(hold)
+    return Turn(ReconciliationRun.objects(id=hold.run.pk).first(), held=True)
+
+
+def _work(hold: Hold, stop: Stop) -> None:
+    if hold.run.failures >= FAILURES:
+        words = hold.run.error or "its process died each time"
+        hold.end("failed", hold.desk.clock(), error=f"given up after {FAILURES} attempts without progress: {words}")
+    while hold.run.active and not stop():
+        next_at = PHASES[hold.run.phase](hold, stop)
+        if next_at is not None:
+            hold.release(next_at=next_at)
+            return
+    hold.release()
+
+
+def _plan(hold: Hold, stop: Stop) -> None:
+    run, desk = hold.run, hold.desk
+    if run.organization:
+        with desk.stripe.background():
+            evidence = confirmation.look_first(hold, run.organization)
+        suspects = [Suspect(run.organization, (), evidence)] if evidence else []
+        hold.commit(inc={"checked": 1}, sets={"phase": "confirming", "expected": 1}, suspects=suspects)
+        return
+    with desk.stripe.background():
+        read = desk.stripe.subscriptions_page(created={}, limit=1)
+    assert read.seen_until is not None
+    windows = listing.windows_until(read.seen_until)
+    expected = Subscription._get_collection().estimated_document_count()
+    hold.commit(
+        inc={"stripe_requests": 1},
+        sets={
+            "phase": "listing",
+            "until": read.seen_until,
+            "expected": expected,
+            "windows": [window.to_mongo() for window in windows],
+        },
+    )
+    hold.run.windows = windows
+
+
+PHASES: dict[str, Callable[[Hold, Stop], datetime | None]] = {
+    "planned": _plan,
+    "listing": listing.read_listing,
+    "rows": own_side.read_rows,
+    "organizations": own_side.read_organizations,
+    "confirming": confirmation.confirm_all,
+    "resolving": recording.resolve_unseen,
+}
+
+
+def _wait_out(hold: Hold, error: BillingError) -> None:
+    """Stripe is away or slows us down: nothing is lost but time."""
+    pause = min(OUTAGE_PAUSE * 2 ** min(hold.run.outages, 6), LONGEST_PAUSE)
+    if error.retry_after and not hold.run.outages:
+        pause = timedelta(seconds=max(1.0, error.retry_after))
+    log.warning("reconciliation_waits", run=str(hold.run.pk), code=error.code, seconds=pause.total_seconds())
+    hold.release(next_at=hold.desk.clock() + pause, outages=hold.run.outages + 1, error=f"{error.code}: {error.detail}")
+
+
+def _give_back(hold: Hold, error: BaseException) -> None:
+    if isinstance(error, Exception):
+        told = f"{type(error).__name__}: {message_of(error)}"
+        hold.release(next_at=hold.desk.clock() + RETRY_PAUSE, failures=hold.run.failures + 1, error=told)
+    else:
+        hold.release(state="interrupted")
+
+
+def _alert(hold: Hold) -> None:
+    run = hold.run
+    if run.state == "failed":
+        facts = {"job": "reconcile", "slot": run.slot, "reconciliation_id": str(run.pk), "error": run.error}
+        now = hold.desk.clock()
+        outbox.put([outbox.signal("job_given_up", f"job_given_up:reconcile:{run.pk}", now=now, facts=facts)])
+        log.error("reconciliation_failed", alert=True, run=str(run.pk), error=run.error)
