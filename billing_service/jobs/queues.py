@@ -27,13 +27,13 @@ FAILURE_SECONDS = 86_400
 Job = Callable[..., Any]
 
 
-def job(queue: str, timeout: int, *, in_parts: bool = False) -> Callable[[Job], Job]:
+def job(queue: str, timeout: int, *, in_parts: bool = False, with_slot: bool = False) -> Callable[[Job], Job]:
     """Make a function a job of `queue` that may take `timeout` seconds.
 
     Enqueued with `slot` and `attempt` it has a JobRun row: it runs only if the row was claimed for it, and what
     it returns (a dict) becomes the row's summary. `in_parts` it gets a `cursor` (empty at first) and returns a
     `runs.Part`; each part is a job of its own, so that others of its queue and the queues before it come in between.
-    Who carries out the parts himself says `enqueue_next=False`.
+    Who carries out the parts himself says `enqueue_next=False`. `with_slot` it is told its slot.
     """
 
     def decorate(function: Job) -> Job:
@@ -47,8 +47,9 @@ def job(queue: str, timeout: int, *, in_parts: bool = False) -> Callable[[Job], 
             **kwargs: Any,
         ) -> Any:
             def work(cursor: dict[str, Any]) -> Any:
+                told = ({"cursor": cursor} if in_parts else {}) | ({"slot": slot} if with_slot else {})
                 with _cut_off_by_timeout():
-                    return function(*args, **kwargs, cursor=cursor) if in_parts else function(*args, **kwargs)
+                    return function(*args, **kwargs, **told)
 
             with _told(function.__name__):
                 if slot is None:

@@ -63,6 +63,11 @@ def _reopen_findings() -> int:
     return reconciliation.reopen_lapsed(runtime.clock())
 
 
+def _go_on_reconciling() -> int:
+    reconciliation.mark_abandoned()
+    return int(reconciliation.is_due(runtime.clock()) and wakeups.wake_reconciliation())
+
+
 def _wake_outbox() -> int:
     due = outbox.count_due()
     if due:
@@ -113,6 +118,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "signals_due": _wake_outbox,
     "batches_due": _wake_batches,
     "runs_taken_up": _take_up_runs,
+    "reconciliations_due": _go_on_reconciling,
     "queues_cleaned": _clean_registries,
 }
 

@@ -26,6 +26,8 @@ OUTBOX = "billing_service.jobs.outbox.send_outbox"
 OUTBOX_PENDING = "billing:outbox_pending"
 BATCHES = "billing_service.jobs.replay_batches.replay_batches"
 BATCHES_PENDING = "billing:batches_pending"
+RECONCILIATION = "billing_service.jobs.reconcile.reconcile_on"
+RECONCILIATION_PENDING = "billing:reconciliation_pending"
 RESULT_SECONDS = 60
 FAILURE_SECONDS = 3600
 
@@ -91,6 +93,16 @@ def wake_verify_in(seconds: float) -> bool:
 def wake_outbox_in(seconds: float) -> bool:
     """Have signals sent that are due in so many seconds."""
     return _enqueue_in(seconds, "admin", OUTBOX, "outbox")
+
+
+def wake_reconciliation() -> bool:
+    """Have the active reconciliation gone on with, behind the batches that wait."""
+    return not silence.holds() and _enqueue("batch", PENDING_SECONDS, RECONCILIATION, RECONCILIATION_PENDING)
+
+
+def wake_reconciliation_in(seconds: float) -> bool:
+    """Have the active reconciliation gone on with in so many seconds."""
+    return _enqueue_in(seconds, "batch", RECONCILIATION, "reconcile")
 
 
 def _enqueue_in(seconds: float, queue: str, function: str, name: str) -> bool:
