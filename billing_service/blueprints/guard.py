@@ -73,6 +73,7 @@ _READERS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "orgId": ("org_id", "organization", parse_org_id),
     "userId": ("user_id", "user", parse_object_id),
     "findingId": ("finding_id", "finding", parse_object_id),
+    "reconciliationId": ("reconciliation_id", "reconciliation", parse_object_id),
     "eventId": ("event_id", "event", EventId().deserialize),
     "jobId": ("job_id", "job", str),
     "batchId": ("batch_id", "batch", parse_object_id),

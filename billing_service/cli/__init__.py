@@ -16,6 +16,7 @@ from . import (  # noqa: F401  (commands register themselves)
     events,
     jobs,
     processes,
+    reconciling,
     repairs,
     replaying,
     tokens,

@@ -40,6 +40,7 @@ VALUES = {
     "userId": str(ObjectId("5" * 24)),
     "batchId": str(ObjectId("6" * 24)),
     "findingId": str(ObjectId("5" * 24)),
+    "reconciliationId": str(ObjectId("5" * 24)),
 }
 
 

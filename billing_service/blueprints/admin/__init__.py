@@ -32,6 +32,7 @@ from . import (
     findings,
     overview,
     plans,
+    reconciliations,
     refunds,
     replay_batches,
     replays,

@@ -135,6 +135,11 @@ class EventSchema(Wire):
     attempts = fields.Integer()
 
 
+class MoneySchema(Wire):
+    currency = fields.String()
+    amount = fields.Integer(metadata={"description": "minor units, a month"})
+
+
 class FindingSchema(Wire):
     id = fields.String()
     kind = fields.String()
@@ -144,8 +149,11 @@ class FindingSchema(Wire):
     org_id = OrgId(attribute="organization", allow_none=True)
     stripe_customer_id = fields.String(allow_none=True)
     stripe_subscription_ids = fields.List(fields.String())
-    stored = fields.Raw()
-    live = fields.Raw()
+    stored = fields.Dict(keys=FieldName(), values=fields.Raw(allow_none=True))
+    live = fields.Dict(keys=FieldName(), values=fields.Raw(allow_none=True))
+    money_at_risk = fields.List(
+        fields.Nested(MoneySchema), metadata={"description": "billed and not granted, or granted and not billed"}
+    )
     first_seen_at = Instant()
     last_seen_at = Instant()
     times_seen = fields.Integer()
