@@ -143,8 +143,8 @@ def _judge(hold: Hold, candidate: ReconciliationCandidate, look: Look) -> None:
         seen = set(candidate.seen)
         lasting = [each for each in found if each.evidence <= seen]
         if (look.again or len(lasting) < len(found)) and candidate.restarts < RESTARTS:
-            seen = seen.union(*(each.evidence for each in found))
-            recording.wait_again(hold, candidate, sorted(seen), counts)
+            fresh = frozenset().union(*(each.evidence for each in found))
+            recording.wait_again(hold, candidate, sorted(fresh), counts)
         elif look.again or not lasting:
             recording.close(hold, candidate, "in_flight", counts | {"in_flight": 1})
         else:

@@ -117,6 +117,9 @@ def _take_step(hold: Hold, number: int) -> None:
         suspects=step.suspects,
     )
     hold.run.windows[number] = new
+    if not hold.run.key_trusted and hold.run.rows >= ROWS_FOR_DOUBT and not _is_doubtful(hold):
+        # What is missing later on is missing, whatever key it is.
+        hold.commit(sets={"key_trusted": True})
 
 
 def _read_page(hold: Hold, window: ScanWindow) -> Page:
@@ -229,13 +232,14 @@ def _is_doubtful(hold: Hold) -> bool:
 
 def _ask_of_the_key(hold: Hold) -> None:
     """Most rows are not listed: is it the right key? If what is not listed does not exist either, the run fails."""
-    hidden = ReconciliationCandidate.objects(run=hold.run.pk, seen__endswith=UNLISTED).limit(SAMPLE)
+    suspects = ReconciliationCandidate.objects(run=hold.run.pk, seen__endswith=UNLISTED).limit(SAMPLE)
+    hidden = [told.split()[0] for each in suspects for told in each.seen if told.endswith(UNLISTED)]
     missing = asked = 0
     with hold.desk.stripe.background():
         for each in hidden:
             asked += 1
             try:
-                hold.desk.stripe.subscription(each.subscriptions[0])
+                hold.desk.stripe.subscription(each)
             except StripeMissing:
                 missing += 1
     if missing * 2 > asked:

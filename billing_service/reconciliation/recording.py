@@ -58,10 +58,11 @@ def record(
         _write(candidate, state="confirmed")
         ends: Counter[str] = Counter()
         for divergence, cause in found:
-            ends[f"findings.{divergence.kind}"] += 1
-            ends[remember(hold.run.pk, divergence, cause, now)] += 1
-        del ends["again"]
-        return dict(ends)
+            end = remember(hold.run.pk, divergence, cause, now)
+            # Two suspects of one organization, such as a subscription that nobody was known to own, show the same.
+            ends[f"findings.{divergence.kind}"] += end != "counted"
+            ends[end] += end not in ("counted", "again")
+        return {name: count for name, count in ends.items() if count}
 
     try:
         hold.commit(inc=counts, also=write)
@@ -77,13 +78,13 @@ def _write(candidate: ReconciliationCandidate, **fields: Any) -> None:
 
 
 def remember(run_id: ObjectId, divergence: Divergence, cause: str, now: datetime) -> str:
-    """Make or renew a finding, and tell of it; returns new, changed, acknowledged or again. In a transaction."""
+    """Make or renew a finding, and tell of it. Returns new, changed, acknowledged, again, or counted by this run."""
     finding = Finding.objects(fingerprint=divergence.fingerprint, state__in=OPEN_STATES).first()
     if finding is None:
         finding = _new(divergence, now)
         end = "new"
     elif finding.run == run_id:
-        return "again"
+        return "counted"
     else:
         # One that a webhook noted has not been told by anybody.
         end = "new" if finding.run is None and finding.state == "open" else "again"

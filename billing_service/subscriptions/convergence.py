@@ -27,6 +27,20 @@ TRIES = 8
 DUPLICATE_KEY = 11000
 # About the chosen subscription's price: any look at it tells.
 ABOUT_THE_PRICE = ("plan_unresolved", "plan_ambiguous")
+# A row that was just written from all that Stripe shows cannot differ from it.
+OF_THE_ROW = (
+    "several_live_subscriptions",
+    "missing_in_db",
+    "canceled_here_live_there",
+    "missing_in_stripe",
+    "status",
+    "plan",
+    "price",
+    "period",
+    "cancel_intent",
+    "customer",
+    "org_plan",
+)
 
 Look = Callable[[Subscription], Observation | None]
 Also = Callable[[Change], None]
@@ -239,7 +253,7 @@ def _note(change: Change, noticed: Noticed, now: datetime) -> None:
 def _settle_findings(change: Change, now: datetime) -> None:
     """What a complete look no longer shows is resolved by it."""
     ours = _open_findings([change])
-    ours.filter(kind="several_live_subscriptions").update(**_resolved(change.updated["synced_from"], now))
+    ours.filter(kind__in=OF_THE_ROW).update(**_resolved(change.updated["synced_from"], now))
     ours.filter(kind="cancel_unverified", stripe_subscription_ids__in=list(change.ended)).update(
         **_resolved(change.updated["synced_from"], now)
     )

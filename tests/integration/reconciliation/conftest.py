@@ -1,13 +1,17 @@
 """Runs to their end, with a second look that comes at once, and organizations that are in step with Stripe."""
 
+import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
+from bson import ObjectId
 
 from billing_service import reconciliation
-from billing_service.documents import Finding, ReconciliationRun
+from billing_service.documents import Finding, Organization, ReconciliationRun, Subscription, WebhookEvent
 from billing_service.jobs import wakeups
+from billing_service.stripe_gateway import shapes
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +78,130 @@ def findings():
         )
 
     return read
+
+
+@pytest.fixture
+def everything(sandbox, runtime):
+    """All subscriptions and organizations as stored, and all that Stripe has of money, to be compared later."""
+    from mongoengine.connection import get_db
+
+    def picture():
+        database = get_db()
+        stored = {name: list(database[name].find().sort("_id", 1)) for name in ("subscriptions", "organizations")}
+        kinds = ("customers", "subscriptions?status=all", "invoices", "charges", "events", "prices")
+        return stored | {kind: _listed(runtime.settings, kind) for kind in kinds}
+
+    return picture
+
+
+def _listed(settings, kind):
+    url = f"{settings.stripe_api_base}/v1/{kind}{'&' if '?' in kind else '?'}limit=100"
+    answer = requests.get(url, headers={"Authorization": f"Bearer {settings.stripe_secret_key}"}, timeout=10)
+    assert not answer.json()["has_more"]
+    return answer.json()["data"]
+
+
+@pytest.fixture
+def seeded(app, sandbox, runtime):
+    """Makes many subscriptions at Stripe, each with its row here that says the same."""
+
+    def make(count, **rule):
+        rule = {"prices": ["price_pro_monthly"]} | rule
+        sandbox.seed(count, **rule)
+        plan = runtime.plans.of_price(rule["prices"][0]).id
+        after, more = None, True
+        while more:
+            page = runtime.stripe.subscriptions_page(created={}, starting_after=after).value
+            found = [shapes.subscription(each) for each in page["data"]]
+            Subscription._get_collection().insert_many([row_of(each, plan) for each in found])
+            Organization._get_collection().insert_many(
+                [{"_id": ObjectId(each.metadata["organizationId"]), "plan": plan} for each in found]
+            )
+            after, more = found[-1].id, page["has_more"]
+        sandbox.clear_requests()
+
+    return make
+
+
+def row_of(live, plan):
+    """The row that a sync would have written."""
+    return {
+        "organization": ObjectId(live.metadata["organizationId"]),
+        "stripe_customer_id": live.customer,
+        "stripe_subscription_id": live.id,
+        "stripe_created_at": live.created,
+        "status": live.status,
+        "stripe_plan": plan,
+        "plan": plan,
+        "price_id": live.items[0].price_id,
+        "quantity": live.items[0].quantity,
+        "current_period_start": live.current_period_start,
+        "current_period_end": live.current_period_end,
+        "cancel_at_period_end": live.cancel_at_period_end,
+        "cancel_at": live.cancel_at,
+        "version": 1,
+    }
+
+
+@pytest.fixture
+def deliver(app, events_at_stripe):
+    """Stores Stripe's events in the ledger, as settled unless another state is given."""
+
+    def put(*types, **fields):
+        for event in events_at_stripe(*types):
+            if WebhookEvent.objects(event_id=event["id"]).first():
+                continue
+            at = datetime.fromtimestamp(event["created"], UTC)
+            subject = event["data"]["object"]
+            own = subject["id"] if subject["object"] == "subscription" else None
+            WebhookEvent(
+                **{
+                    "event_id": event["id"],
+                    "type": event["type"],
+                    "created": at,
+                    "received_at": at,
+                    "payload": json.dumps(event),
+                    "source": "delivery",
+                    "state": "succeeded",
+                    "outcome": "applied",
+                    "stripe_subscription_id": own,
+                }
+                | fields
+            ).save()
+
+    return put
+
+
+@pytest.fixture
+def events_at_stripe(runtime, sandbox):
+    """All events that Stripe has, as JSON, oldest first."""
+
+    def read(*types):
+        found = _listed(runtime.settings, "events")[::-1]
+        return [each for each in found if not types or each["type"] in types]
+
+    return read
+
+
+@pytest.fixture
+def start(app, runtime):
+    """Starts a run."""
+    return lambda organization=None: reconciliation.start("cli", runtime.clock(), organization=organization)
+
+
+@pytest.fixture
+def go_on(app, desk):
+    """Goes on with the active run, whenever it would have been due."""
+
+    def turn(stop=lambda: False, **changes):
+        ReconciliationRun.objects(active=True).update(unset__next_at=True)
+        return reconciliation.go_on(desk(**changes), stop)
+
+    return turn
+
+
+@pytest.fixture
+def monotonic_pauses(runtime):
+    """A clock that is an hour further each time, so that no pause is waited for."""
+    hours = iter(range(1_000_000))
+    return lambda: runtime.clock() + timedelta(hours=next(hours))
