@@ -55,6 +55,7 @@ PATHS = {
     "userId": ORG,
     "findingId": ORG,
     "batchId": ORG,
+    "reconciliationId": ORG,
 }
 
 # What no member of a body may be, whatever its type.
