@@ -24,9 +24,12 @@ def reconcile(app: Flask, org_id: Any, actor: str, as_json: bool) -> None:
     Goes on with a run that was interrupted, and follows one that is running. Exit codes: 0 clean, 1 divergences (those
     aside that are acknowledged), 2 something could not be compared, the run failed, or another one is in the way.
     """
+    from .. import startup
     from ..documents import STORE_ERRORS
     from ..reconciliation import described
 
+    # A key of another account would find everything missing.
+    startup.check(app.extensions["billing"])
     try:
         told = described(_run(app, org_id, actor, quiet=as_json))
     except STORE_ERRORS as error:

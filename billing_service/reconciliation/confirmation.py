@@ -7,9 +7,17 @@ from typing import Any
 
 from bson import ObjectId
 
-from ..documents import ReconciliationCandidate, Subscription, WebhookEvent
+from ..documents import Finding, ReconciliationCandidate, Subscription, WebhookEvent
+from ..documents.finding import OPEN_STATES
 from ..documents.webhook_event import UNSETTLED_STATES
-from ..errors import BillingError, MissingUnproven, StripeMissing, StripeRateLimited, StripeUnavailable
+from ..errors import (
+    BillingError,
+    MissingUnproven,
+    StripeMisconfigured,
+    StripeMissing,
+    StripeRateLimited,
+    StripeUnavailable,
+)
 from ..stripe_gateway import LiveSubscription
 from ..subscriptions import MARKER, OF_STRIPE, named_organization
 from ..subscriptions.stored_row import PROJECTION, StoredRow
@@ -18,7 +26,7 @@ from .causes import cause_of
 from .diagnosis import diagnose
 from .holding import Desk, Hold, Trouble
 from .neighbours import plans_of, rows_of
-from .picture import Divergence, Picture
+from .picture import Picture
 
 # Another picture each time: it is on its way, and no finding.
 RESTARTS = 3
@@ -148,18 +156,14 @@ def _judge(hold: Hold, candidate: ReconciliationCandidate, look: Look) -> None:
         elif look.again or not lasting:
             recording.close(hold, candidate, "in_flight", counts | {"in_flight": 1})
         else:
-            told = [(each, _cause(hold, each, look.picture)) for each in lasting]
+            told = [(each, cause_of(hold, each, look.picture.row)) for each in lasting]
             recording.record(hold, candidate, told, counts)
-
-
-def _cause(hold: Hold, divergence: Divergence, picture: Picture) -> str:
-    return cause_of(hold, divergence, picture.row)
 
 
 def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole: bool) -> Look:
     """Row, Stripe, row again: what changed in between is looked at another time."""
     reader = _Reader(desk)
-    for each in named:
+    for each in (*named, *(_noted(org_id) if whole and org_id else ())):
         reader.retrieve(each)
     if org_id is None:
         org_id = _owner_of(reader)
@@ -198,6 +202,12 @@ def _read_own(reader: _Reader, row: StoredRow, whole: bool) -> None:
         candidates = [each.get("stripe_customer_id") for each in row.candidates or ()]
         for customer_id in dict.fromkeys(filter(None, (row.stripe_customer_id, *candidates))):
             reader.list_customer(customer_id)
+
+
+def _noted(org_id: ObjectId) -> list[str]:
+    """The subscriptions of an organization's findings: without a row nothing else leads to them."""
+    open_ones = Finding.objects(organization=org_id, state__in=OPEN_STATES).only("stripe_subscription_ids")
+    return [one for each in open_ones for one in each.stripe_subscription_ids]
 
 
 def _owner_of(reader: _Reader) -> ObjectId | None:
@@ -241,10 +251,10 @@ def _answers_otherwise(desk: Desk, error: BillingError) -> bool:
         return False
     try:
         desk.stripe.account()
-    except (StripeUnavailable, StripeRateLimited):
-        return False
-    except OF_STRIPE:
+    except StripeMisconfigured:  # a restricted key may not ask this, but was answered
         return True
+    except OF_STRIPE:
+        return False
     return True
 
 

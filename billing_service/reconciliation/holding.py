@@ -19,6 +19,8 @@ from ..stripe_gateway import StripeGateway
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 5.0
 SAMPLE = 20
+# Whatever went wrong before is over.
+PROGRESS: dict[str, Any] = {"failures": 0, "outages": 0, "error": None}
 CANDIDATES_KEPT = timedelta(days=30)
 
 
@@ -107,7 +109,7 @@ class Hold:
 
         def write() -> dict[str, int]:
             every = counts | {"candidates": _suspect(self.run.pk, suspected, self.desk)} | ((also and also()) or {})
-            update: dict[str, Any] = {"$set": {"failures": 0, "outages": 0, **(sets or {})}, "$inc": every}
+            update: dict[str, Any] = {"$set": PROGRESS | (sets or {}), "$inc": every}
             if troubles:
                 sample = {"$each": [each.facts() for each in troubles], "$slice": SAMPLE}
                 update["$push"] = {"error_sample": sample}
@@ -121,7 +123,7 @@ class Hold:
             log.warning("reconciliation_not_compared", run=str(self.run.pk), **each.facts())
 
     def _remember(self, counts: dict[str, int], sets: dict[str, Any]) -> None:
-        self.run.failures = self.run.outages = 0
+        sets = PROGRESS | sets
         for name, count in counts.items():
             field, _, kind = name.partition(".")
             if kind:

@@ -129,13 +129,11 @@ def _is_abandoned(run: ReconciliationRun) -> bool:
     return bool(run.lease_owner and run.lease_until and run.lease_until <= database_now())
 
 
-def mark_abandoned() -> int:
-    """Call a run interrupted whose process is gone; returns how many wait for somebody to go on."""
-    now = database_now()
-    gone = ReconciliationRun.objects(active=True, state="running", lease_until__lte=now)
+def mark_abandoned() -> None:
+    """Call a run interrupted whose process is gone."""
+    gone = ReconciliationRun.objects(active=True, state="running", lease_until__lte=database_now())
     if gone.update_one(set__state="interrupted"):
         log.warning("reconciliation_interrupted")
-    return ReconciliationRun.objects(active=True).count()
 
 
 def is_due(now: datetime) -> bool:

@@ -6,7 +6,7 @@ was read before Stripe was asked; leases elsewhere only save work.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -25,6 +25,7 @@ from .observation import Observation
 
 TRIES = 8
 DUPLICATE_KEY = 11000
+RESOLVED_KEPT = timedelta(days=365)
 # About the chosen subscription's price: any look at it tells.
 ABOUT_THE_PRICE = ("plan_unresolved", "plan_ambiguous")
 # A row that was just written from all that Stripe shows cannot differ from it.
@@ -280,4 +281,5 @@ def _open_findings(changes: Sequence[Change]) -> Any:
 
 
 def _resolved(source: str, now: datetime) -> dict[str, Any]:
-    return {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": source}
+    ended = {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": source}
+    return ended | {"set__expires_at": now + RESOLVED_KEPT}

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from billing_service import reconciliation
+from billing_service import reconciliation, startup
 from billing_service.documents import Finding, ReconciliationRun, Subscription, database_now
 
 COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()"]
@@ -83,6 +83,14 @@ def test_another_run_in_the_way_is_2(run, drifted, runtime):
 def test_without_a_key_the_run_fails(run, app):
     code, printed, _ = run(STRIPE_SECRET_KEY="", STRIPE_WEBHOOK_SECRETS="")
     assert (code, "stripe_not_configured" in printed) == (2, True)
+
+
+def test_a_key_of_another_account_is_refused(run, drifted, sandbox, runtime):
+    startup.check(runtime)
+    key = sandbox.add_account(id="acct_other", key="sk_test_other")["key"]
+    code, _, said = run(STRIPE_SECRET_KEY=key)
+    assert (code, "acct_sandbox" in said) == (2, True)
+    assert ReconciliationRun.objects.count() == 0
 
 
 def test_it_goes_on_with_one_that_waits(run, drifted, runtime):

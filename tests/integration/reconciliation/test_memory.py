@@ -185,3 +185,16 @@ def test_a_sync_resolves_what_it_repairs(drifted, reconcile, runtime):
     reconcile()
     subscriptions.sync(drifted.org_id, stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
     assert (finding(drifted).state, finding(drifted).resolved_by) == ("resolved", "sync")
+
+
+def test_a_run_of_one_organization_without_a_row_looks_at_what_its_findings_name(
+    organization, stripe, subscribe, reconcile, sandbox
+):
+    org_id = organization()
+    subscription = subscribe(stripe.customers.create({}).id, "pro", metadata={"organizationId": str(org_id)})
+    reconcile()
+    run = reconcile(org_id)
+    found = Finding.objects.get()
+    assert (found.kind, found.state, found.times_seen, run.resolved) == ("missing_in_db", "open", 2, 0)
+    stripe.subscriptions.cancel(subscription)
+    assert reconcile(org_id).resolved == 1
