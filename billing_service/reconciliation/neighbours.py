@@ -61,7 +61,8 @@ def rows_of(found: Sequence[LiveSubscription]) -> dict[Any, StoredRow]:
     named = [each for each in (named_organization(one.metadata) for one in found) if each]
     by_key: dict[Any, StoredRow] = {}
     for raw in rows.find({"candidates.stripe_customer_id": {"$in": customers}}, PROJECTION):
-        by_key |= {each.get("stripe_customer_id"): StoredRow(raw) for each in raw["candidates"]}
+        known = {each.get("stripe_customer_id") for each in raw["candidates"]} & set(customers)
+        by_key |= dict.fromkeys(known, StoredRow(raw))
     by_key |= {
         raw["stripe_customer_id"]: StoredRow(raw)
         for raw in rows.find({"stripe_customer_id": {"$in": customers}}, PROJECTION)

@@ -199,3 +199,20 @@ def test_an_override_informs_and_is_no_divergence(billed, reconcile, runtime):
     Organization.objects(id=it.org_id).update_one(set__plan="business")
     run = reconcile()
     assert (only("overridden").severity, run.divergences) == ("info", 0)
+
+
+def test_a_candidate_without_a_customer_makes_nothing_its_own(billed, organization, stripe, subscribe, reconcile):
+    """A row's candidates may lack their customer; a subscription that names nobody is not that row's."""
+    it = billed("pro")
+    other = subscribe(stripe.customers.create({}).id, "pro")
+    candidates = [
+        {"stripe_subscription_id": other, "stripe_customer_id": stripe.subscriptions.retrieve(other).customer},
+        {"stripe_subscription_id": "sub_x"},
+    ]
+    Subscription.objects(organization=it.org_id).update_one(set__candidates=candidates)
+    stranger = subscribe(stripe.customers.create({}).id, "pro")
+    reconcile()
+    found = {each.kind: each for each in Finding.objects(state="open")}
+    assert set(found) == {"several_live_subscriptions", "missing_in_db"}
+    assert set(found["several_live_subscriptions"].stripe_subscription_ids) == {it.subscription, other}
+    assert (found["missing_in_db"].organization, found["missing_in_db"].stripe_subscription_ids) == (None, [stranger])

@@ -198,3 +198,11 @@ def test_a_run_of_one_organization_without_a_row_looks_at_what_its_findings_name
     assert (found.kind, found.state, found.times_seen, run.resolved) == ("missing_in_db", "open", 2, 0)
     stripe.subscriptions.cancel(subscription)
     assert reconcile(org_id).resolved == 1
+
+
+def test_times_read_back_are_no_change(billed, reconcile):
+    it = billed("pro")
+    started = it.row.current_period_start
+    Subscription.objects(organization=it.org_id).update_one(set__current_period_start=started - timedelta(days=31))
+    reconcile()
+    assert (reconcile().changed, signals(), finding(it).kind) == (0, 1, "period")
