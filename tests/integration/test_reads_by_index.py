@@ -140,6 +140,22 @@ ROWS_OF = {
         "state": "succeeded",
         "claimed_at": at(n),
     },
+    "reconciliation_runs": lambda n: {
+        "_id": ORGANIZATIONS[n],
+        "trigger": "schedule",
+        "state": pick(n, "completed", "failed"),
+        "organization": ORGANIZATIONS[n] if n % 4 == 1 else None,
+        "started_at": at(n),
+        "finished_at": at(n),
+        "findings": {},
+    },
+    "reconciliation_candidates": lambda n: {
+        "run": ORGANIZATIONS[n % 200],
+        "subject": f"sub_{n}",
+        "state": pick(n, "cleared", "confirmed"),
+        "due_at": at(n),
+        "first_seen_at": at(n),
+    },
     "admin_users": lambda n: {
         "email": f"{n}@example.com",
         "roles": ["support"],
@@ -192,6 +208,7 @@ PATHS = {
     "findingId": str(ORG),
     "userId": str(ORG),
     "batchId": str(ORG),
+    "reconciliationId": str(ORG),
 }
 BASE = "/api/admin/billing"
 # Rows that are read to show a page of them: of one collection by one query, beside what is shown.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -135,3 +136,20 @@ def test_nothing_is_repaired(run, drifted):
     before = Subscription.objects().first().describe()
     run()
     assert Subscription.objects().first().describe() == before
+
+
+def test_a_person_sees_a_bar(environment, sandbox, billed):
+    for _ in range(3):
+        billed("pro")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [*COMMAND, "reconcile"],
+        env={**os.environ, **environment, "RECONCILE_CONFIRM_SECONDS": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    assert child.wait(30) == 0
+    shown = os.read(ours, 100_000).decode(errors="replace")
+    os.close(ours)
+    assert "100%" in shown, shown

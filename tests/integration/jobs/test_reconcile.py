@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
-from rq import Queue
+from rq import Queue, Worker
 
 from billing_service import reconciliation
 from billing_service.documents import (
@@ -242,15 +242,26 @@ def test_worker_and_scheduler_do_it_whatever_their_zone(app, runtime, process, e
         assert each.wait(15) == 0
 
 
+def meta_of_the_job(runtime):
+    """How far it is, as RQ's own tools show it."""
+    [worker] = Worker.all(connection=runtime.redis.client())
+    job = worker.get_current_job()
+    return job and job.get_meta().get("reconciliation")
+
+
 def test_a_worker_that_is_told_to_stop_leaves_it_to_the_next(app, runtime, process, eventually, sandbox):
-    sandbox.seed(2_000, ["price_pro_monthly"])
+    sandbox.seed(4_000, ["price_pro_monthly"])
     sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.5)
     run = reconciliation.start("api", runtime.clock())
     worker = process("worker", RECONCILE_CONFIRM_SECONDS="0")
     sweep()
     eventually(lambda: run.reload().checked >= 100)
+    meta = eventually(lambda: meta_of_the_job(runtime))
+    assert (meta["id"], meta["phase"]) == (str(run.pk), "listing")
+    assert 0 < meta["checked"] < 4_000
+    eventually(lambda: "reconciliation_progress" in worker.log.read_text(), 25)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
     run.reload()
     assert (run.state, run.lease_owner, run.active) == ("interrupted", None, True)
-    assert run.checked < 2_000
+    assert run.checked < 4_000
