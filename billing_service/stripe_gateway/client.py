@@ -158,7 +158,7 @@ class StripeGateway:
 
     def refund(self, refund_id: str) -> Read[LiveRefund]:
         """A refund in any status; raises StripeMissing."""
-        return self._value(self._get("refund", _path("refunds", refund_id)), shapes.refund, "refund")
+        return self._value(self._get("refund", path_of("refunds", refund_id)), shapes.refund, "refund")
 
     def dispute(self, dispute_id: str) -> Read[LiveDispute]:
         """A dispute in any status; raises StripeMissing."""
