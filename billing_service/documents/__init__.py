@@ -65,6 +65,7 @@ RETIRED_INDEXES = (
     ("webhook_events", "expires_at"),
     ("findings", "state_newest"),
     ("webhook_events", "dead_fingerprint"),
+    ("webhook_events", "organization_created"),
 )
 
 __all__ = [

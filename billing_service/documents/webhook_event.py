@@ -153,7 +153,6 @@ class WebhookEvent(Document):
                 "name": "dead_organization",
                 "partialFilterExpression": {"state": "dead"},
             },
-            {"fields": ["organization", "-created"], "name": "organization_created"},
             {
                 "fields": ["organization", "state", "-created"],
                 "name": "organization_unsettled",

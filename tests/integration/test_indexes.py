@@ -117,9 +117,9 @@ def test_the_lists_of_a_customer_are_read_by_index(app):
             organization=org_id if mine else ObjectId(),
         ).save()
     audit = explained(AdminAction.objects(organization=org_id).order_by("-at", "-id").limit(10))
-    events = explained(WebhookEvent.objects(organization=org_id).order_by("-created").limit(10))
+    events = explained(WebhookEvent.objects(organization=org_id).order_by("-received_at", "-id").limit(10))
     assert audit == (["organization_newest"], 10, 10)
-    assert events == (["organization_created"], 10, 10)
+    assert events == (["organization_newest"], 10, 10)
 
 
 def test_every_declared_index_exists_under_its_name(app):

@@ -34,7 +34,8 @@ def show_customer(query: dict, org_id: ObjectId) -> dict[str, Any]:
         live = subscriptions.read_live(runtime.stripe, row)
     except BillingError as refusal:
         trouble = refusal
-    events = list(WebhookEvent.objects(organization=org_id).exclude("payload").order_by("-created").limit(SHOWN))
+    arrived = WebhookEvent.objects(organization=org_id).exclude("payload").order_by("-received_at", "-id")
+    events = list(arrived.limit(SHOWN))
     unsettled = WebhookEvent.objects(organization=org_id, state__in=("dead", "failed")).exclude("payload")
     compared = subscriptions.compare(
         organization,
