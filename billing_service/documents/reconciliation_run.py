@@ -63,6 +63,8 @@ class ReconciliationRun(Document):
     active = BooleanField()
     trigger = StringField(required=True, choices=TRIGGERS)
     slot = StringField()
+    # Of the slot: what failed is started anew, with a slot of its own.
+    attempt = IntField(required=True, default=1)
     actor = StringField()
     organization = ObjectIdField()
     state = StringField(required=True, choices=RUN_STATES)

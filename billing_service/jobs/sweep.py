@@ -65,6 +65,7 @@ def _reopen_findings() -> int:
 
 def _go_on_reconciling() -> int:
     reconciliation.mark_abandoned()
+    reconciliation.repeat_failed(runtime.clock())
     return int(reconciliation.is_due(runtime.clock()) and wakeups.wake_reconciliation())
 
 

@@ -3,7 +3,7 @@
 from .findings import acknowledge, find_findings, foretell_acknowledgement, organization_of, reopen_lapsed
 from .holding import Desk, summary_of
 from .reading import active_run, described, estimate, find_run, find_runs
-from .run import Turn, go_on, interrupt, is_due, mark_abandoned, require_startable, start
+from .run import Turn, go_on, interrupt, is_due, mark_abandoned, repeat_failed, require_startable, start
 
 __all__ = [
     "Desk",
@@ -22,6 +22,7 @@ __all__ = [
     "mark_abandoned",
     "organization_of",
     "reopen_lapsed",
+    "repeat_failed",
     "require_startable",
     "start",
     "summary_of",

@@ -6,10 +6,9 @@ What is suspected for nothing costs one more look; what is not suspected is not 
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 from ..documents import EPOCH, ReconciliationCandidate, ScanWindow, Subscription
 from ..errors import StripeMissing
@@ -42,16 +41,6 @@ class Page:
     after: str | None
     low: datetime
     last: bool
-
-
-@dataclass
-class Step:
-    """What a page and the rows beside it come to."""
-
-    page: Page
-    rows: list[StoredRow]
-    counts: dict[str, int] = field(default_factory=dict)
-    suspects: list[Suspect] = field(default_factory=list)
 
 
 def windows_until(until: datetime) -> list[ScanWindow]:
@@ -108,13 +97,13 @@ def _take_step(hold: Hold, number: int) -> None:
         window.after = None
         page = _read_page(hold, window)
     rows = _rows_beside(window, page)
-    step = _compare(hold, window, page, rows)
+    counts, suspects = _compare(hold, window, page, rows)
     new = _moved(window, page)
     fields = {name: getattr(new, name) for name in ("at", "after", "settled", "done")}
     hold.commit(
-        inc=step.counts | {"stripe_requests": 1},
+        inc=counts | {"stripe_requests": 1},
         sets={f"windows.{number}.{name}": value for name, value in fields.items()},
-        suspects=step.suspects,
+        suspects=suspects,
     )
     hold.run.windows[number] = new
     if not hold.run.key_trusted and hold.run.rows >= ROWS_FOR_DOUBT and not _is_doubtful(hold):
@@ -164,8 +153,8 @@ def _cut(window: ScanWindow, page: Page, low: datetime) -> None:
     page.found, page.low, page.last, page.unreadable = kept, low, False, []
 
 
-def _compare(hold: Hold, window: ScanWindow, page: Page, rows: list[StoredRow]) -> Step:
-    step = Step(page, rows)
+def _compare(hold: Hold, window: ScanWindow, page: Page, rows: list[StoredRow]) -> tuple[dict[str, int], list[Suspect]]:
+    """What a page and the rows beside it come to: counts, and what may not fit."""
     by_id = {row.stripe_subscription_id: row for row in rows}
     strange = [each for each in [*(one.id for one in page.found), *page.unreadable] if each not in by_id]
     if strange:
@@ -174,27 +163,20 @@ def _compare(hold: Hold, window: ScanWindow, page: Page, rows: list[StoredRow]) 
     shown = {each.id for each in page.found} | set(window.settled) | set(page.unreadable)
     due = [row for row in rows if page.last or row.stripe_created_at > page.low]
     hidden = [row for row in due if row.stripe_subscription_id not in shown]
-    plans = plans_of(by_id[each.id].organization for each in page.found if each.id in by_id)
-    step.suspects += _unfit(hold, [(by_id[each.id], each) for each in page.found if each.id in by_id], plans)
-    unowned = [each for each in page.found if each.id not in by_id]
-    strangers, foreign = owners_of(unowned, hold.desk)
-    step.suspects += strangers
-    step.suspects += _hidden(hold, hidden)
-    step.suspects += [Suspect(by_id[each].organization if each in by_id else None, (each,)) for each in page.unreadable]
-    seen = sum(1 for each in page.found if each.id in by_id)
-    step.counts = {
+    known = [(by_id[each.id], each) for each in page.found if each.id in by_id]
+    strangers, foreign = owners_of([each for each in page.found if each.id not in by_id], hold.desk)
+    unreadable = [Suspect(by_id[each].organization if each in by_id else None, (each,)) for each in page.unreadable]
+    counts = {
         "checked": len(page.found) - foreign + len(hidden),
         "foreign": foreign,
-        "rows": seen + len(hidden),
+        "rows": len(known) + len(hidden),
         "unshown": len(hidden),
     }
-    return step
+    return counts, [*_unfit(hold, known), *strangers, *_hidden(hold, hidden), *unreadable]
 
 
-def _unfit(
-    hold: Hold, pairs: Sequence[tuple[StoredRow, LiveSubscription]], plans: dict[Any, str | None]
-) -> Iterable[Suspect]:
-    now = hold.desk.clock()
+def _unfit(hold: Hold, pairs: Sequence[tuple[StoredRow, LiveSubscription]]) -> Iterable[Suspect]:
+    plans, now = plans_of(row.organization for row, _ in pairs), hold.desk.clock()
     for row, live in pairs:
         exists = row.organization in plans
         picture = Picture(row.organization, row, plans.get(row.organization), exists, found=(live,))

@@ -11,7 +11,7 @@ from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
 from .. import outbox
-from ..documents import ReconciliationRun, Subscription, database_now, in_transaction
+from ..documents import EPOCH, ReconciliationRun, Subscription, database_now, in_transaction
 from ..errors import (
     BillingError,
     ReconciliationRunning,
@@ -27,6 +27,8 @@ from .holding import Desk, Hold, LostLease, Suspect, take
 KEPT = timedelta(days=365)
 # Holders in a row that died or failed and got nothing done.
 FAILURES = 5
+ATTEMPTS = 3
+REPEAT_AFTER = timedelta(hours=1)
 OUTAGE_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=5)
 RETRY_PAUSE = timedelta(seconds=30)
@@ -51,6 +53,7 @@ def start(
     now: datetime,
     *,
     slot: str | None = None,
+    attempt: int = 1,
     actor: str | None = None,
     organization: ObjectId | None = None,
     also: Callable[[ReconciliationRun], None] | None = None,
@@ -70,6 +73,7 @@ def start(
         active=True,
         trigger=trigger,
         slot=slot,
+        attempt=attempt,
         actor=actor,
         organization=organization,
         state="running",
@@ -90,6 +94,18 @@ def start(
         raise _running(ReconciliationRun.objects(active=True).first()) from error
     log.info("reconciliation_started", run=str(run.pk), trigger=trigger, slot=slot)
     return run
+
+
+def repeat_failed(now: datetime) -> ReconciliationRun | None:
+    """Start a slot's run anew that failed an hour ago, three times in all, unless another has been started since."""
+    last = ReconciliationRun.objects(organization=None, started_at__gte=EPOCH).order_by("-started_at").first()
+    if last is None or (last.state, last.trigger) != ("failed", "schedule"):
+        return None
+    if last.attempt >= ATTEMPTS or last.finished_at > now - REPEAT_AFTER or ReconciliationRun.objects(active=True):
+        return None
+    attempt = last.attempt + 1
+    slot = f"{last.slot.removesuffix(f'-{last.attempt}')}-{attempt}"
+    return start("schedule", now, slot=slot, attempt=attempt, actor=last.actor)
 
 
 def require_startable(organization: ObjectId | None) -> None:

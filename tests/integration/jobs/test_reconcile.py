@@ -215,6 +215,32 @@ def test_a_bug_is_raised_and_the_run_goes_on_later(app, drifted, runtime, confir
     assert reconciliation.start("schedule", runtime.clock(), slot=SLOT).pk != run.pk
 
 
+def test_a_sunday_that_failed_is_started_anew_three_times_in_all(app, runtime, drifted, sandbox, confirming):
+    confirming(0)
+    runs.claim("reconcile", SLOT)
+    reconcile(slot=SLOT, attempt=1)
+    sandbox.arm("error", path="/v1/subscriptions$", status=401, times=None)
+    hour = timedelta(hours=1)
+    for attempt in (1, 2, 3):
+        assert reconcile_on()["state"] == "failed"
+        assert (sweep()["reconciliations_due"], active()) == (0, None)
+        last = ReconciliationRun.objects(attempt=attempt).get()
+        last.update(set__finished_at=last.finished_at - hour, set__started_at=last.started_at - hour)
+        assert sweep()["reconciliations_due"] == (0 if attempt == 3 else 1)
+    assert [each.slot for each in ReconciliationRun.objects.order_by("attempt")] == [SLOT, f"{SLOT}-2", f"{SLOT}-3"]
+
+
+def test_what_failed_is_not_started_anew_where_another_run_was(app, runtime, drifted, sandbox, confirming):
+    confirming(0)
+    reconciliation.start("schedule", runtime.clock() - timedelta(hours=2), slot=SLOT)
+    ReconciliationRun.objects().update(
+        set__state="failed", unset__active=True, set__finished_at=runtime.clock() - timedelta(hours=2)
+    )
+    reconciliation.start("api", runtime.clock())
+    assert reconcile_on()["state"] == "completed"
+    assert (sweep()["reconciliations_due"], ReconciliationRun.objects.count()) == (0, 2)
+
+
 def test_nothing_to_do_is_nothing_done(app):
     assert reconcile_on() == {}
 
