@@ -99,7 +99,10 @@ def _fit(selection: Selection) -> dict[str, Any]:
 
 
 def key_of(*secrets: str) -> bytes:
-    """The key that tokens are sealed with, the same in all processes that share these secrets."""
+    """The key that tokens are sealed with, the same in all processes that share these secrets.
+
+    Whoever may replay may choose any filter: the seal grants nothing, it finds what was cut, mixed up or made up.
+    """
     return hashlib.sha256("\0".join(secrets).encode()).digest()
 
 
