@@ -11,7 +11,7 @@ from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
 from .. import outbox
-from ..documents import EPOCH, ReconciliationRun, Subscription, database_now, in_transaction
+from ..documents import EPOCH, ReconciliationRun, database_now, in_transaction
 from ..errors import (
     BillingError,
     ReconciliationRunning,
@@ -21,7 +21,7 @@ from ..errors import (
 from ..observability import log
 from ..subscriptions import OF_STRIPE, require_organization
 from ..webhooks.failures import message_of
-from . import confirmation, listing, own_side, recording
+from . import confirmation, listing, own_side, reading, recording
 from .holding import Desk, Hold, LostLease, Suspect, take
 
 KEPT = timedelta(days=365)
@@ -211,13 +211,12 @@ def _plan(hold: Hold, stop: Stop) -> None:
         read = desk.stripe.subscriptions_page(created={}, limit=1)
     assert read.seen_until is not None
     windows = listing.windows_until(read.seen_until)
-    expected = Subscription._get_collection().estimated_document_count()
     hold.commit(
         inc={"stripe_requests": 1},
         sets={
             "phase": "listing",
             "until": read.seen_until,
-            "expected": expected,
+            "expected": reading.count_rows(),
             "windows": [window.to_mongo() for window in windows],
         },
     )

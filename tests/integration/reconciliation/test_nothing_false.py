@@ -88,7 +88,7 @@ def test_it_writes_nothing_but_findings(billed, subscribe, organization, stripe,
     sandbox.patch(rows[4].subscription, {"status": "past_due"})
     Subscription.objects(organization=rows[5].org_id).delete()
     organization(plan="pro")
-    before, told = everything(), OutboxSignal.objects.count()
+    before, told = everything(), len(OutboxSignal.objects)
     sandbox.clear_requests()
     run = reconcile()
     assert (run.divergences, run.new) == (8, 8)
@@ -96,9 +96,7 @@ def test_it_writes_nothing_but_findings(billed, subscribe, organization, stripe,
     asked = sandbox.requests(limit=1000)["items"]
     assert {each["method"] for each in asked} == {"GET"}
     assert (
-        OutboxSignal.objects.count() - told
-        == OutboxSignal.objects(name="billing.reconciliation.divergence").count()
-        == 8
+        len(OutboxSignal.objects) - told == OutboxSignal.objects(name="billing.reconciliation.divergence").count() == 8
     )
 
 
