@@ -41,7 +41,8 @@ def test_a_run_finds_what_the_demo_let_drift(running):
     assert run["state"] == "completed"
     assert run["findings"] == {
         "cancel_intent": 1,
-        "missing_in_db": 2,
+        # Two organizations', and one of a customer that names nobody (its event is a dead letter, too).
+        "missing_in_db": 3,
         "missing_in_stripe": 1,
         "org_plan": 1,
         "overridden": 1,
