@@ -33,8 +33,7 @@ class Asked:
         return cls(
             kind=record.kind,
             target=record.target,
-            # Records of an earlier version name it only as their target.
-            organization=record.organization or (ObjectId(record.target) if ObjectId.is_valid(record.target) else None),
+            organization=record.organization,
             actor=record.actor,
             role=record.role,
             route=record.route,
