@@ -5,8 +5,8 @@ the next one goes on from there, and asks for none twice.
 """
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..documents import STORE_ERRORS, ReplayBatch, ReplayItem, WebhookEvent, database_now, in_transaction
@@ -18,6 +18,7 @@ from .batches import BatchLost
 from .dispatch import handle
 from .failures import is_outage, message_of
 from .handlers import Desk
+from .renewal import renewed
 from .replay import REPLAYABLE, Replayed, find_replay, prepare
 
 RENEWAL_SECONDS = 5.0
@@ -45,7 +46,7 @@ def carry_on(
 
     `stop` is asked between items, after the first. Raises STORE_ERRORS; then the lease runs out.
     """
-    with _renewed(batch):
+    with renewed(partial(batches.renew, batch), every=RENEWAL_SECONDS, what="batch"):
         try:
             begun = False
             while not _ended(batch := batches.reload(batch)):
@@ -217,24 +218,3 @@ def _finish(batch: ReplayBatch, item: ReplayItem, state: str, **told: Any) -> No
             raise BatchLost
 
     in_transaction(write)
-
-
-@contextlib.contextmanager
-def _renewed(batch: ReplayBatch) -> Iterator[None]:
-    """Keep the batch while it is worked on: one slow item takes longer than a lease."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(RENEWAL_SECONDS):
-            try:
-                batches.renew(batch)
-            except Exception as error:
-                log.warning("batch_lease_not_renewed", error=type(error).__name__)
-
-    thread = threading.Thread(target=keep, name="batch-renewal", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

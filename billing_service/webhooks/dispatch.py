@@ -5,9 +5,8 @@ however many of its events wait.
 """
 
 import contextlib
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ..documents import STORE_ERRORS, WebhookEvent
 from ..observability import log
@@ -15,6 +14,7 @@ from . import ledger
 from .errands import Task, ended, make_task, run_errands
 from .handlers import Desk
 from .quick import settle_quickly
+from .renewal import renewed
 
 SLICE = 100
 RENEWAL_SECONDS = 10.0
@@ -127,22 +127,5 @@ def _look_once(events: list[WebhookEvent], desk: Desk, stop: Callable[[], bool])
     return ends
 
 
-@contextlib.contextmanager
-def _renewed(events: list[WebhookEvent]) -> Iterator[None]:
-    """Keep the leases of a slice while it is worked on: one slow answer of Stripe takes as long as a lease."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(RENEWAL_SECONDS):
-            try:
-                ledger.renew(events)
-            except Exception as error:
-                log.warning("lease_not_renewed", error=type(error).__name__)
-
-    thread = threading.Thread(target=keep, name="lease-renewal", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _renewed(events: list[WebhookEvent]) -> contextlib.AbstractContextManager[None]:
+    return renewed(lambda: ledger.renew(events), every=RENEWAL_SECONDS, what="events")
