@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from ..observability import mask
+
 Value = TypeVar("Value")
 
 
@@ -196,6 +198,11 @@ def _item(raw: dict[str, Any]) -> LiveItem:
     )
 
 
+def _words(text: str | None) -> str | None:
+    # People write card numbers and worse wherever there is room.
+    return None if text is None else mask(text)
+
+
 def customer(raw: dict[str, Any]) -> LiveCustomer:
     """Read a customer, deleted or not."""
     if raw.get("deleted"):
@@ -204,7 +211,7 @@ def customer(raw: dict[str, Any]) -> LiveCustomer:
         id=raw["id"],
         deleted=False,
         email=raw.get("email"),
-        name=raw.get("name"),
+        name=_words(raw.get("name")),
         delinquent=raw.get("delinquent"),
         balance=raw.get("balance"),
         currency=raw.get("currency"),
@@ -229,7 +236,7 @@ def charge(raw: dict[str, Any]) -> LiveCharge:
         disputed=bool(raw.get("disputed")),
         refunded=bool(raw.get("refunded")),
         failure_code=raw.get("failure_code"),
-        failure_message=raw.get("failure_message"),
+        failure_message=_words(raw.get("failure_message")),
         payment_intent=id_of(raw.get("payment_intent")),
         customer=id_of(raw.get("customer")),
         metadata=dict(raw.get("metadata") or {}),

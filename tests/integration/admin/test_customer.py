@@ -50,6 +50,21 @@ def test_every_field_of_the_row_is_shown(client, admin, billed):
     assert stored["orgId"] == str(it.org_id)
 
 
+def test_secrets_among_what_stripe_says_in_words_are_masked(client, admin, billed, stripe, sandbox):
+    it, card, key = billed("pro"), "4242 4242 4242 4242", "sk_test_0123456789abcdef"
+    charge = stripe.charges.list({"customer": it.customer}).data[0].id
+    stripe.customers.update(it.customer, {"name": f"{key}, {card}"})
+    sandbox.patch(charge, {"failure_message": f"Declined: {card}."})
+    shown = show(client, admin, it.org_id)
+    assert shown.json["live"]["customer"]["name"] == "[masked], [masked]"
+    assert shown.json["live"]["payments"][0]["failureMessage"] == "Declined: [masked]."
+    listed = client.get(f"/api/admin/billing/charges?orgId={it.org_id}", headers=admin)
+    for answer in (shown, listed):
+        assert answer.status_code == 200
+        assert card not in answer.text
+        assert key not in answer.text
+
+
 def test_it_needs_a_token(client, billed):
     assert show(client, {}, billed().org_id).status_code == 401
 
