@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+# Their processes wait more than they compute.
+E2E_WORKERS ?= 4
 PORT ?= 8000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHELL := /bin/bash
@@ -58,7 +60,7 @@ property: setup ## generated schedules against the real servers
 	$(PYTEST) tests -m property -n $(WORKERS) --dist loadfile
 
 e2e: setup ## all processes of the product
-	$(PYTEST) tests -m e2e -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests -m e2e -n $(E2E_WORKERS) --dist loadfile
 
 lint: setup ## style and unused code
 	$(BIN)/ruff check .
