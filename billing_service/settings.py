@@ -18,6 +18,7 @@ from .access import ROLES
 STRIPE_API_BASE = "https://api.stripe.com"
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 SAMPLE_PLANS = Path(__file__).parent / "sample_plans.toml"
+FILE_BYTES = 64 * 1024
 
 
 class UnsafeConfiguration(Exception):
@@ -61,7 +62,10 @@ class Limits(ma.Field):
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings; each is the upper-case variable of the same name. Secrets are kept out of `repr`."""
+    """The settings; each is the upper-case variable of the same name.
+
+    Secrets are kept out of `repr`, and may stand in a file that the variable with `_FILE` behind its name names.
+    """
 
     mongodb_uri: str = field(metadata={"as": ma.String(required=True)}, repr=False)
     redis_url: str = field(metadata={"as": ma.String(required=True)}, repr=False)
@@ -111,7 +115,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read and check the environment; raises UnsafeConfiguration with every problem."""
-        given = {key: value for key, value in environ.items() if value.strip()}
+        given, unread = read_files(environ)
         problems: list[str] = []
         try:
             values = _schema().load(given)
@@ -126,6 +130,8 @@ class Settings:
         problems += [problem for check in CHECKS for problem in check(settings)]
         if given.get("STRIPE_LOG"):
             problems.append("STRIPE_LOG: the SDK would print whole answers, personal data included; unset it")
+        # That a value is missing says less than why its file was not read.
+        problems = [*unread.values(), *(each for each in problems if not _names_of(each) & unread.keys())]
         if problems:
             raise UnsafeConfiguration(problems)
         return settings
@@ -143,6 +149,42 @@ class Settings:
     def requests_per_second(self) -> float:
         """Stripe requests per second of the whole installation; the account's limit is shared with the SaaS."""
         return self.stripe_requests_per_second or (25.0 if self.livemode else 10.0)
+
+
+SECRETS = tuple(each.name.upper() for each in fields(Settings) if not each.repr)
+
+
+def read_files(environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The variables that are set, secrets from their files among them; and for each that was not read, why."""
+    given = {key: value for key, value in environ.items() if value.strip()}
+    unread: dict[str, str] = {}
+    for name in SECRETS:
+        path = given.pop(f"{name}_FILE", None)
+        if path is None:
+            continue
+        if name in given:
+            unread[name] = f"{name}, {name}_FILE: only one of the two may be set"
+            continue
+        try:
+            given[name] = _content(Path(path))
+        except (OSError, ValueError) as error:
+            # Neither the path, which may be the secret itself by mistake, nor the file's content is told.
+            why = error.strerror if isinstance(error, OSError) else "it is empty, too large or no UTF-8 text"
+            unread[name] = f"{name}_FILE: the file that it names cannot be used: {why}"
+    return given, unread
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(FILE_BYTES + 1)
+    text = content.decode().rstrip("\r\n")
+    if not text.strip() or len(content) > FILE_BYTES:
+        raise ValueError
+    return text
+
+
+def _names_of(problem: str) -> set[str]:
+    return set(problem.partition(":")[0].split(", "))
 
 
 def _schema() -> Schema:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from flask import Flask
 
+from ..settings import UnsafeConfiguration, read_files
 from .group import cli, say, with_app
 
 
@@ -29,7 +30,10 @@ def dev(port: int, data_dir: Path, no_demo: bool, ready_file: Path | None) -> No
     """
     from ..sandbox.dev import run
 
-    sys.exit(run(port=port, data_dir=data_dir, demo=not no_demo, ready_file=ready_file, environ=os.environ))
+    environ, unread = read_files(os.environ)
+    if unread:
+        raise UnsafeConfiguration(list(unread.values()))
+    sys.exit(run(port=port, data_dir=data_dir, demo=not no_demo, ready_file=ready_file, environ=environ))
 
 
 @cli.command()

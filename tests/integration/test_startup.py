@@ -83,6 +83,16 @@ def test_unsafe_configuration_is_told_in_one_list(environment):
     assert "Traceback" not in done.stderr
 
 
+def test_development_reads_secrets_from_files_too(environment, tmp_path):
+    done = run({"STRIPE_SECRET_KEY_FILE": "/nowhere/key"}, "dev", "--data-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "STRIPE_SECRET_KEY_FILE" in done.stderr
+    key = tmp_path / "key"
+    key.write_text("sk_test_1\n")
+    done = run({"STRIPE_SECRET_KEY_FILE": str(key)}, "dev", "--data-dir", str(tmp_path))
+    assert (done.returncode, "STRIPE_SECRET_KEY is set" in done.stderr) == (1, True)
+
+
 def test_a_bad_plan_file_is_told_with_its_line(environment, tmp_path):
     plans = tmp_path / "plans.toml"
     plans.write_text('[[plans]]\nid = "free"\nname = "Free"\nweekly_quota = -1\nprices = []\n')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_service.settings import STRIPE_API_BASE, Settings, UnsafeConfiguration
+from billing_service.settings import SECRETS, STRIPE_API_BASE, Settings, UnsafeConfiguration
 
 SAFE = {
     "MONGODB_URI": "mongodb://127.0.0.1/billing?replicaSet=rs0",
@@ -136,3 +136,73 @@ def test_every_setting_is_in_the_example_file():
     named = set(re.findall(r"^([A-Z_]+)=", example.read_text(), re.MULTILINE))
     declared = {name.upper() for name in Settings.__dataclass_fields__}
     assert named == declared
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Makes a file of that content; returns its path."""
+
+    def make(content: bytes) -> str:
+        path = tmp_path / f"secret-{len(list(tmp_path.iterdir()))}"
+        path.write_bytes(content)
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_each_secret_may_stand_in_a_file(file, name):
+    values = {
+        "MONGODB_URI": "mongodb://u:p@127.0.0.1/billing",
+        "REDIS_URL": "redis://:p@127.0.0.1/1",
+        "STRIPE_SECRET_KEY": "rk_test_2",
+        "STRIPE_WEBHOOK_SECRETS": "whsec_0123456789abcdef,whsec_fedcba9876543210",
+        "JWT_SECRET_KEY": "j" * 40,
+        "JWT_PUBLIC_KEY": PEM + "\nMIIB\n-----END PUBLIC KEY-----",
+        "EVENT_WEBHOOK_URL": "https://app.example.com/x",
+        "ALERT_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/secret",
+    }
+    value = values.get(name, "s" * 32)
+    beside = {"JWT_ISSUER": "me", "JWT_AUDIENCE": "us", "EVENT_WEBHOOK_SECRET": "e" * 32} | STRIPE
+    absent = {"JWT_PUBLIC_KEY": ("JWT_SECRET_KEY",)}.get(name, (name,))
+    given = {each: text for each, text in (SAFE | beside).items() if each not in absent}
+    stored = Settings.from_env(given | {f"{name}_FILE": file(value.encode() + b"\r\n\n")})
+    typed = Settings.from_env(given | {name: value})
+    assert getattr(stored, name.lower()) == getattr(typed, name.lower())
+    assert stored == typed
+
+
+def test_a_secret_that_stands_in_two_places_is_refused(file):
+    (problem,) = problems(JWT_SECRET_KEY_FILE=file(b"j" * 40))
+    assert problem == "JWT_SECRET_KEY, JWT_SECRET_KEY_FILE: only one of the two may be set"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b"\n\n", "empty"),
+        (b"\xff\xfe1234", "UTF-8"),
+        (b"j" * 70_000, "too large"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_and_is_the_only_problem(file, content, why):
+    named = "/nowhere/whsec_0123456789abcdef" if content is None else file(content)
+    with pytest.raises(UnsafeConfiguration) as refusal:
+        Settings.from_env(SAFE | {"STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRETS_FILE": named})
+    (problem,) = refusal.value.problems
+    assert problem.startswith("STRIPE_WEBHOOK_SECRETS_FILE: ")
+    assert why in problem
+    # Who writes the secret where its path belongs must not find it in a log.
+    assert named not in str(refusal.value)
+
+
+def test_only_secrets_are_read_from_files(file):
+    assert Settings.from_env(SAFE | {"LOG_LEVEL_FILE": file(b"DEBUG")}).log_level == "INFO"
+
+
+def test_the_example_file_lists_what_may_stand_in_a_file():
+    text = (Path(__file__).parents[2] / ".env.example").read_text()
+    listed = text.partition("Both set is refused: ")[2].partition(".\n")[0]
+    assert re.findall(r"[A-Z_]+", listed) == list(SECRETS)
