@@ -81,6 +81,8 @@ class Settings:
     # Below the doubt of ten seconds that a fetched snapshot is given (see subscriptions/).
     stripe_read_timeout: float = field(default=8.0, metadata={"as": ma.Float(validate=validate.Range(min=0.05, max=9))})
     jwt_secret_key: str = field(default="", metadata={"as": ma.String()}, repr=False)
+    # Still accepted and no more signed with, while tokens of it are about.
+    jwt_secret_key_previous: str = field(default="", metadata={"as": ma.String()}, repr=False)
     jwt_public_key: str = field(default="", metadata={"as": ma.String()}, repr=False)
     jwt_jwks_url: str = field(default="", metadata={"as": ma.String()})
     jwt_issuer: str = field(default="", metadata={"as": ma.String()})
@@ -268,8 +270,13 @@ def _check_tokens(settings: Settings) -> list[str]:
     if len(given) != 1:
         return ["JWT_SECRET_KEY, JWT_PUBLIC_KEY, JWT_JWKS_URL: exactly one of the three must be set"]
     if given == ["jwt_secret_key"]:
-        short = len(settings.jwt_secret_key.encode()) < 32
-        return ["JWT_SECRET_KEY: needs at least 32 bytes"] if short else []
+        return [
+            f"{name.upper()}: needs at least 32 bytes"
+            for name in ("jwt_secret_key", "jwt_secret_key_previous")
+            if 0 < len(getattr(settings, name).encode()) < 32
+        ]
+    if settings.jwt_secret_key_previous:
+        return ["JWT_SECRET_KEY_PREVIOUS: goes with JWT_SECRET_KEY only"]
     if given == ["jwt_public_key"] and "PUBLIC KEY-----" not in settings.jwt_public_key:
         return ["JWT_PUBLIC_KEY: is not a PEM public key (-----BEGIN PUBLIC KEY-----)"]
     return [

@@ -1,5 +1,6 @@
 """How tokens are checked and, with a shared secret, made."""
 
+import hashlib
 import json
 import threading
 import time
@@ -153,12 +154,25 @@ def _usable(content: bytes) -> dict[str, pyjwt.PyJWK]:
 
 
 def register(jwt: JWTManager, settings: Settings) -> None:
-    """Check what every token must have; take the verification key from the issuer where JWT_JWKS_URL is set."""
+    """Check what every token must have; find the key that it is verified with."""
     jwt.token_verification_loader(_has_an_end_and_an_actor)
     if settings.jwt_secret_key:
         jwt.token_in_blocklist_loader(lambda header, payload: identity.is_revoked(payload))
+        _take_turns(jwt, settings.jwt_secret_key, settings.jwt_secret_key_previous)
     if settings.jwt_jwks_url:
         jwt.decode_key_loader(KeySet(settings.jwt_jwks_url).key_of)
+
+
+def _take_turns(jwt: JWTManager, current: str, previous: str) -> None:
+    """Sign with the current secret; tokens that name the previous one are verified with that."""
+    own, older = _name_of(current), _name_of(previous) if previous else None
+    jwt.additional_headers_loader(lambda identity: {"kid": own})
+    jwt.decode_key_loader(lambda header, payload: previous if older and header.get("kid") == older else current)
+
+
+def _name_of(secret: str) -> str:
+    """What tokens call a secret by: it tells nothing of it that their signatures do not."""
+    return hashlib.sha256(b"name of the key " + secret.encode()).hexdigest()[:12]
 
 
 def _has_an_end_and_an_actor(header: dict[str, Any], payload: dict[str, Any]) -> bool:

@@ -114,6 +114,26 @@ def test_a_limit_that_would_not_hold_is_refused(given, named):
     assert named in problem
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"JWT_SECRET_KEY_PREVIOUS": "short"}, "JWT_SECRET_KEY_PREVIOUS: needs at least 32 bytes"),
+        (
+            {
+                "JWT_SECRET_KEY": "",
+                "JWT_JWKS_URL": "https://issuer.example.com/keys",
+                "JWT_ISSUER": "i",
+                "JWT_AUDIENCE": "a",
+                "JWT_SECRET_KEY_PREVIOUS": "j" * 40,
+            },
+            "JWT_SECRET_KEY_PREVIOUS: goes with JWT_SECRET_KEY only",
+        ),
+    ],
+)
+def test_a_previous_key_that_is_no_key_is_refused(more, named):
+    assert problems(**more) == [named]
+
+
 def test_slack_needs_no_secret():
     settings = Settings.from_env(SAFE | {"ALERT_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/secret"})
     assert settings.alerts_in_words is True
