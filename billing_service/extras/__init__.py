@@ -1,6 +1,6 @@
 """Prepaid extras: the ledger that holds them (booking), and disputed ones given back (dispute_credit)."""
 
-from .booking import Booked, balance_of, book, enter, find_entry
+from .booking import Booked, balance_of, book, enter, find_entry, overflow_owed
 from .dispute_credit import Wanted, credit_dispute, foretell_credit
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "enter",
     "find_entry",
     "foretell_credit",
+    "overflow_owed",
 ]

@@ -69,6 +69,8 @@ def enter(fields: Mapping[str, Any]) -> Booked:
     # Before the lots are read: whoever else books for this organization conflicts here, and one of the two starts over.
     moved = ExtraBalance.objects(organization=entry.organization).modify(upsert=True, new=True, inc__units=entry.units)
     before, balance = moved.units - entry.units, moved.units
+    if min(before, balance) < 0:
+        _write_claimed(entry, moved.claimed, before, balance)
     # What is owed is paid first; only what is above nothing can be used, or expire.
     usable = max(0, balance) - max(0, before)
     if usable < 0:
@@ -77,6 +79,23 @@ def enter(fields: Mapping[str, Any]) -> Booked:
         entry.remaining = usable
     entry.save(force_insert=True)
     return Booked(entry, True, before, balance)
+
+
+def _write_claimed(entry: LedgerEntry, claimed: int, before: int, balance: int) -> None:
+    """Of what is owed, what refunds and disputes caused; money that comes back undoes that first, other units last."""
+    moved = max(0, -balance) - max(0, -before)
+    takes_money = entry.kind == "refund" or entry.ref.startswith("dispute:")
+    returns_money = entry.kind == "refund_reversed" or entry.ref.startswith("dispute_credit:")
+    wanted = claimed + moved if (takes_money and moved > 0) or (returns_money and moved < 0) else claimed
+    now_claimed = min(max(0, wanted), max(0, -balance))
+    if now_claimed != claimed:
+        ExtraBalance.objects(organization=entry.organization).update_one(set__claimed=now_claimed)
+
+
+def overflow_owed(org_id: ObjectId) -> int:
+    """The units that usage beyond the quotas of past weeks owes; what refunds and disputes took is not among them."""
+    found = ExtraBalance.objects(organization=org_id, units__lt=0).first()
+    return max(0, -found.units - found.claimed) if found else 0
 
 
 def find_entry(ref: str, refund_request_id: str | None = None) -> LedgerEntry | None:
