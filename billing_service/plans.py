@@ -104,6 +104,11 @@ class Plans:
         """The plan with this id, or None."""
         return next((plan for plan in self.plans if plan.id == plan_id), None)
 
+    def quota(self, plan_id: str | None) -> int | None:
+        """A plan's units per week; None: the file does not know the plan."""
+        plan = self.get(plan_id)
+        return None if plan is None else plan.weekly_quota
+
     def rank(self, plan_id: str | None) -> int:
         """0 for the lowest plan; a plan the file no longer knows ranks below all."""
         plan = self.get(plan_id)

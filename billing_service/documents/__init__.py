@@ -31,6 +31,8 @@ from .store import (
     ping,
 )
 from .subscription import Candidate, Override, Subscription
+from .usage_record import UsageRecord
+from .usage_week import UsageWeek, week_of, week_start
 from .watermark import Watermark
 from .webhook_event import Attempt, WebhookEvent
 
@@ -54,6 +56,8 @@ DOCUMENTS = (
     RefundRequest,
     LedgerEntry,
     ExtraBalance,
+    UsageWeek,
+    UsageRecord,
     ReplayBatch,
     ReplayItem,
 )
@@ -66,6 +70,7 @@ RETIRED_INDEXES = (
     ("findings", "state_newest"),
     ("webhook_events", "dead_fingerprint"),
     ("webhook_events", "organization_created"),
+    ("subscriptions", "weekly_reset"),
 )
 
 __all__ = [
@@ -98,6 +103,8 @@ __all__ = [
     "ServiceState",
     "Subscription",
     "Unreceived",
+    "UsageRecord",
+    "UsageWeek",
     "Watermark",
     "WebhookEvent",
     "connect",
@@ -108,4 +115,6 @@ __all__ = [
     "ensure_indexes",
     "in_transaction",
     "ping",
+    "week_of",
+    "week_start",
 ]

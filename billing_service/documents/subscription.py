@@ -96,7 +96,8 @@ class Subscription(Document):
                 "partialFilterExpression": {"stripe_subscription_id": IS_TEXT},
             },
             {"fields": ["stripe_created_at"], "name": "stripe_created_at"},
-            {"fields": ["status", "last_reset_at"], "name": "weekly_reset"},
+            # The id makes each place in it one row, where the scan can go on.
+            {"fields": ["status", "last_reset_at", "id"], "name": "weekly_reset_due"},
             {"fields": ["status", "past_due_since", "suspended_at"], "name": "dunning"},
             {
                 "fields": ["verify_at"],

@@ -16,7 +16,16 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from .. import outbox
-from ..documents import Finding, Organization, OutboxSignal, Override, Subscription, WebhookEvent, in_transaction
+from ..documents import (
+    Finding,
+    Organization,
+    OutboxSignal,
+    Override,
+    Subscription,
+    UsageWeek,
+    WebhookEvent,
+    in_transaction,
+)
 from ..documents.finding import OPEN_STATES
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
@@ -151,7 +160,7 @@ def commit(change: Change, *, now: datetime, also: Also | None = None) -> None:
 
 
 def commit_all(changes: Sequence[Change], *, now: datetime, also: Callable[[], None] | None = None) -> None:
-    """Write rows, the organizations' plans, signals and findings, all or none; raises LostRace.
+    """Write rows, the organizations' plans and quotas, signals and findings, all or none; raises LostRace.
 
     Of several changes each must be of another organization. The number of round trips does not grow with them,
     but for what is noticed.
@@ -159,7 +168,7 @@ def commit_all(changes: Sequence[Change], *, now: datetime, also: Callable[[], N
 
     def write() -> None:
         ids = _write_rows(changes)
-        _write_plans(changes)
+        _write_quotas(changes, _write_plans(changes), now)
         signals = [each for change, row_id in zip(changes, ids, strict=True) for each in _signals(change, row_id, now)]
         if signals:
             OutboxSignal.objects.insert(signals, load_bulk=False)
@@ -206,10 +215,24 @@ def _stored(value: Any) -> Any:
     return value.to_mongo() if isinstance(value, Override) else value
 
 
-def _write_plans(changes: Sequence[Change]) -> None:
+def _write_plans(changes: Sequence[Change]) -> int:
+    """How many organizations had another plan."""
     plans = [(change.organization, change.updated["plan"]) for change in changes]
     writes = [UpdateOne({"_id": each, "plan": {"$ne": plan}}, {"$set": {"plan": plan}}) for each, plan in plans]
-    Organization._get_collection().bulk_write(writes, ordered=False)
+    return Organization._get_collection().bulk_write(writes, ordered=False).modified_count
+
+
+def _write_quotas(changes: Sequence[Change], moved: int, now: datetime) -> None:
+    """With another plan the current week has another quota; what was used of it stays.
+
+    Most events change no plan: then nothing is written.
+    """
+    changed = [change for change in changes if change.row.plan != change.updated["plan"]]
+    # If more organizations had another plan than rows, they had not been alike; no week's quota is relied on then.
+    told = changes if moved > len(changed) else changed
+    if told:
+        writes = [UsageWeek.quota_write(change.organization, change.quota, now) for change in told]
+        UsageWeek._get_collection().bulk_write([UpdateOne(*each, upsert=True) for each in writes], ordered=False)
 
 
 def _signals(change: Change, row_id: ObjectId, now: datetime) -> list[OutboxSignal]:

@@ -54,6 +54,8 @@ class Change:
     ended: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
     priced: bool = False
+    # Units per week of the updated plan; None: the plan file does not know the plan.
+    quota: int | None = None
 
     @property
     def changed(self) -> list[str]:
@@ -157,6 +159,7 @@ def _change(
         ended=_ended(row, seen),
         shown=frozenset(each.id for each in seen.found) if seen else frozenset(),
         priced=bool(seen and seen.chosen),
+        quota=plans.quota(updated["plan"]),
     )
 
 

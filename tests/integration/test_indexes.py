@@ -69,7 +69,7 @@ def explained(queryset):
 @pytest.mark.parametrize(
     ("name", "wanted", "order"),
     [
-        ("weekly_reset", {"status": "active", "last_reset_at__lt": NOW - timedelta(days=7)}, "last_reset_at"),
+        ("weekly_reset_due", {"status": "active", "last_reset_at__lt": NOW - timedelta(days=7)}, "last_reset_at"),
         (
             "dunning",
             {"status": "past_due", "past_due_since__lte": NOW - timedelta(days=14), "suspended_at": None},
