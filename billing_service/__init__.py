@@ -22,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         openapi,
         organizations,
         stripe_webhooks,
+        usage,
         wire,
     )
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     api = openapi.Api(app)
     api.register_blueprint(admin.blueprint)
     api.register_blueprint(organizations.blueprint)
+    api.register_blueprint(usage.blueprint)
     api.register_blueprint(auth.blueprint)
     for blueprint in (stripe_webhooks, health, console, documentation):
         app.register_blueprint(blueprint.blueprint)

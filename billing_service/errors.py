@@ -106,6 +106,7 @@ SeveralDisputes = _kind("SeveralDisputes", 409, "several_disputes", "More than o
 CreditRequestMismatch = _kind(
     "CreditRequestMismatch", 409, "credit_request_mismatch", "The refundRequestId was used for another credit"
 )
+UsageMismatch = _kind("UsageMismatch", 409, "usage_mismatch", "The key was used for other usage of the organization")
 MissingUnproven = _kind(
     "MissingUnproven",
     409,

@@ -93,6 +93,7 @@ class Settings:
     webhook_retry_delays: tuple[int, ...] = field(default=(10, 60, 300, 1800), metadata={"as": Words(int)})
     reconcile_confirm_seconds: int = field(default=60, metadata={"as": ma.Integer(validate=validate.Range(min=0))})
     dunning_days: int = field(default=14, metadata={"as": ma.Integer(validate=validate.Range(min=0, max=365))})
+    grace_days: int = field(default=7, metadata={"as": ma.Integer(validate=validate.Range(min=0, max=365))})
     require_note: bool = field(default=False, metadata={"as": ma.Boolean()})
     mutations_per_minute: int = field(default=300, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     # The address that failed sign-ins are counted by: anybody can write X-Forwarded-For, proxies append to it.

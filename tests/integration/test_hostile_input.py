@@ -16,6 +16,7 @@ ORG = "5" * 24
 # A valid value of each member of a body, by its name; a new member needs a row.
 SAMPLES: dict[str, Any] = {
     "amountCents": 100,
+    "breakdown": {"search": 1},
     "chargeId": "ch_1",
     "confirm": 1,
     "cookies": False,
@@ -26,6 +27,7 @@ SAMPLES: dict[str, Any] = {
     "fingerprint": "KeyError: #",
     "force": False,
     "invoiceNow": False,
+    "key": "usage-1",
     "limit": 5,
     "mode": "now",
     "name": "Acme",
@@ -46,6 +48,7 @@ SAMPLES: dict[str, Any] = {
     "stopAfter": 5,
     "stripeSubscriptionId": "sub_1",
     "type": "invoice.paid",
+    "units": 1,
     "until": "2030-01-01T00:00:00Z",
 }
 PATHS = {

@@ -133,6 +133,22 @@ ROWS_OF = {
         "event_id": f"evt_{n}",
         "state": pick(n, "succeeded", "succeeded", "failed"),
     },
+    "usage_weeks": lambda n: {
+        "organization": ORGANIZATIONS[n % 200],
+        "week": f"2026-W{n // 200 + 1:02}",
+        "quota": 1_000,
+        "used": n,
+        "overflow": 0,
+        "settled": 0,
+    },
+    "usage_records": lambda n: {
+        "organization": ORGANIZATIONS[n % 200],
+        "key": f"{n}",
+        "units": 1,
+        "week": "2026-W20",
+        "at": at(n),
+        "expires_at": NOW + timedelta(days=9000),
+    },
     "extra_balances": lambda n: {"_id": ORGANIZATIONS[n], "units": 0},
     "job_runs": lambda n: {
         "job": pick(n, "sweep", "dunning"),

@@ -1,0 +1,167 @@
+"""Recording usage: once for each key, within the week's quota and then from extras, in one transaction.
+
+Usage is never refused for want of quota or extras: the work was done. Who wants to know before asks for entitlements.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from mongoengine.errors import NotUniqueError
+from pymongo.errors import DuplicateKeyError
+
+from .. import extras
+from ..documents import Organization, UsageRecord, UsageWeek, in_transaction, week_of
+from ..errors import Conflict, OrganizationNotFound, UsageMismatch
+from ..observability import log
+from ..plans import Plans
+from .settlement import settle
+
+TRIES = 8
+KEPT = timedelta(days=35)
+# A week's breakdown has no more names; units under others are counted, but not by name.
+MOST_NAMES = 100
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Units that an organization used, under the SaaS's own key, and which parts of them it gives a name."""
+
+    organization: ObjectId
+    key: str
+    units: int
+    at: datetime
+    breakdown: Mapping[str, int]
+
+    @property
+    def week(self) -> str:
+        return week_of(self.at)
+
+
+class _Repeated(Exception):
+    """Extras were debited for this key before."""
+
+
+def record(
+    org_id: ObjectId,
+    key: str,
+    units: int,
+    breakdown: Mapping[str, int] | None = None,
+    *,
+    plans: Plans,
+    now: datetime,
+    settles: bool,
+) -> UsageRecord:
+    """Record usage; the same key and body again are the record that there is, whenever it was made.
+
+    What is beyond the quota is taken from extras, which may then be owed. `settles`: whoever makes the week also
+    settles what earlier weeks owe (METER_MODE). Raises OrganizationNotFound, UsageMismatch, and Conflict if others were
+    first every time.
+    """
+    usage = Usage(org_id, key, units, now, dict(breakdown or {}))
+    for attempt in range(TRIES):
+        try:
+            return in_transaction(_recorder(usage, plans, settles))
+        except (DuplicateKeyError, NotUniqueError, _Repeated) as error:
+            # The key was used before, or the week or the balance was made by somebody else meanwhile.
+            if known := UsageRecord.objects(organization=org_id, key=key).first():
+                return _same(known, usage)
+            if isinstance(error, _Repeated):
+                raise UsageMismatch(
+                    f"The key {key} was used for usage more than {KEPT.days} days ago. Nothing was recorded. Other "
+                    "usage needs a key of its own."
+                ) from error
+            time.sleep(0.01 * 2**attempt)
+    raise Conflict(f"The usage of {org_id} was changed by others {TRIES} times. Nothing was recorded. Try again.")
+
+
+def _recorder(usage: Usage, plans: Plans, settles: bool) -> Callable[[], UsageRecord]:
+    def write() -> UsageRecord:
+        before = _count(usage) or _open_week(usage, plans, settles)
+        quota, used = before["quota"], before["used"]
+        within = usage.units if quota is None else min(usage.units, max(0, quota - used))
+        return UsageRecord(
+            organization=usage.organization,
+            key=usage.key,
+            units=usage.units,
+            breakdown=dict(usage.breakdown),
+            week=usage.week,
+            within=within,
+            quota=quota,
+            used=used + within,
+            extras=_debit(usage, usage.units - within),
+            at=usage.at,
+            expires_at=usage.at + KEPT,
+        ).save(force_insert=True)
+
+    return write
+
+
+def _count(usage: Usage, quota: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Count the units on the week; returns the week as it was before, None if there is none with such a quota.
+
+    How many are within the quota is decided by the database, so that this one write is all that races for the week.
+    """
+    held = {"organization": usage.organization, "week": usage.week, "quota": quota or {"$gte": 0}}
+    left = {"$max": [0, {"$ifNull": [{"$subtract": ["$quota", "$used"]}, usage.units]}]}
+    within = {"$min": [usage.units, left]}
+    counted: dict[str, Any] = {
+        "used": {"$add": ["$used", within]},
+        "overflow": {"$add": ["$overflow", {"$subtract": [usage.units, within]}]},
+    }
+    counted |= {f"breakdown.{name}": _added(f"$breakdown.{name}", units) for name, units in usage.breakdown.items()}
+    return UsageWeek._get_collection().find_one_and_update(held, [{"$set": counted}])
+
+
+def _added(path: str, units: int) -> dict[str, Any]:
+    """A name's units and these; a new name is only taken up while there are few."""
+    names = {"$size": {"$objectToArray": {"$ifNull": ["$breakdown", {}]}}}
+    is_there = {"$ne": [{"$type": path}, "missing"]}
+    counted = {"$add": [{"$ifNull": [path, 0]}, units]}
+    return {"$cond": [{"$or": [is_there, {"$lt": [names, MOST_NAMES]}]}, counted, "$$REMOVE"]}
+
+
+def _open_week(usage: Usage, plans: Plans, settles: bool) -> dict[str, Any]:
+    """Make the week by the organization's plan and count on it; returns the week as it was before that.
+
+    A change of the plan makes the week too: one of the two conflicts, so no quota is that of a former plan.
+    """
+    organization = Organization.objects(id=usage.organization).only("plan").first()
+    if organization is None:
+        raise OrganizationNotFound(
+            f"There is no organization {usage.organization}. Nothing was recorded. Tell of it by "
+            f"PUT /api/billing/organizations/{usage.organization}, then send the same key again."
+        )
+    quota = plans.quota(organization.plan or plans.free)
+    if quota is None:
+        log.error("plan_unknown", alert=True, organization=str(usage.organization), plan=organization.plan)
+    UsageWeek._get_collection().update_one(*UsageWeek.quota_write(usage.organization, quota, usage.at), upsert=True)
+    if settles:
+        settle(usage.organization, usage.at)
+    before = _count(usage, {"$exists": True})
+    assert before is not None
+    return before
+
+
+def _debit(usage: Usage, overflow: int) -> int:
+    """Take what is beyond the quota from extras; returns their balance. Raises _Repeated."""
+    if not overflow:
+        return extras.balance_of(usage.organization)
+    ref = f"usage:{usage.organization}:{usage.key}"
+    fields = {"organization": usage.organization, "kind": "debit", "units": -overflow, "ref": ref, "at": usage.at}
+    booked = extras.enter(fields)
+    if not booked.applied:
+        raise _Repeated
+    return booked.balance
+
+
+def _same(known: UsageRecord, usage: Usage) -> UsageRecord:
+    if (known.units, dict(known.breakdown)) != (usage.units, usage.breakdown):
+        raise UsageMismatch(
+            f"The key {usage.key} was used at {known.at:%Y-%m-%dT%H:%M:%SZ} for {known.units} units, with another "
+            "number of units or another breakdown. Nothing was recorded. Other usage needs a key of its own."
+        )
+    return known
