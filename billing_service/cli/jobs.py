@@ -41,12 +41,12 @@ def run(app: Flask, name: str, as_json: bool) -> None:
     from ..jobs.schedule import SCHEDULE, row_of
     from ..jobs.tick import run_here
 
-    row = row_of(name)
+    row = row_of(name.replace("-", "_"))
     if row is None:
         raise click.UsageError(f"no job {name!r}; there are {', '.join(each.job for each in SCHEDULE)}")
     slot = f"{app.extensions['billing'].clock():%Y%m%dT%H%M%S}-cli"
     state = _state(run_here(row, slot))
-    say(as_json, state, f"{name}: {state['state']} {_words(state['summary'])} {state['error'] or ''}".rstrip())
+    say(as_json, state, f"{row.job}: {state['state']} {_words(state['summary'])} {state['error'] or ''}".rstrip())
     sys.exit(0 if state["state"] == "succeeded" else 1)
 
 

@@ -35,6 +35,7 @@ SCHEDULE: tuple[Row, ...] = (
     Row("sweep", "* * * * *", "billing_service.jobs.sweep.sweep", catch_up=False),
     # Not on the hour, when everybody's jobs ask Stripe.
     Row("missed_events", "7 * * * *", "billing_service.jobs.missed_events.missed_events"),
+    Row("weekly_reset", "0 1 * * *", "billing_service.jobs.weekly_reset.weekly_reset"),
     Row("dunning", "0 3 * * *", "billing_service.jobs.dunning.dunning"),
     Row("reconcile", "0 3 * * 0", "billing_service.jobs.reconcile.reconcile"),
 )

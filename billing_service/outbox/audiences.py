@@ -46,6 +46,11 @@ KINDS: dict[str, Kind] = {
     "missed_events_gap": Kind(
         (PEOPLE,), "Events may have been missed that Stripe does not list any more. Reconcile and sync what that finds."
     ),
+    "weekly_reset_failed": Kind(
+        (PEOPLE,),
+        "Some organizations could not get their new week of usage; each is in the worker's log as "
+        "organization_not_reset. They are tried again each day, or by billing-service jobs run weekly-reset.",
+    ),
     "job_given_up": Kind((PEOPLE,), "A periodic job failed every time and was given up. See the worker's log."),
     "dispatch_paused": Kind(
         (PEOPLE,), "Webhook dispatch is paused and events wait. Resume it with billing-service dispatch resume."
