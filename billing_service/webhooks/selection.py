@@ -22,6 +22,7 @@ MOST = 50_000
 SAMPLE = 10
 VALID = timedelta(minutes=15)
 UNFIT = (WRONG_MODE, WRONG_ACCOUNT)
+TIMES = ("received_from", "received_to", "dead_from", "dead_to")
 _SHOWN = ("event_id", "type", "organization", "created", "reason")
 
 
@@ -49,7 +50,8 @@ class Selection:
 
 
 def select(wanted: Mapping[str, Any], at: datetime) -> Selection:
-    """The selection of a filter: state, type, fingerprint, reason, org_id, received_from, received_to, limit."""
+    """The selection of a filter: state, type, fingerprint, reason, org_id, received_from, received_to,
+    dead_from, dead_to (dead letters only), limit."""
     # Milliseconds, as the database stores times: else what died in this one would be in by day and out by token.
     given = {name: value for name, value in wanted.items() if value is not None}
     return Selection(given, at.replace(microsecond=at.microsecond // 1000 * 1000))
@@ -82,15 +84,17 @@ def ordered(selection: Selection, limit: int | None = None) -> list[dict[str, An
 def _matching(selection: Selection) -> dict[str, Any]:
     wanted = selection.wanted
     state = wanted.get("state", "dead")
-    received = {"$gte": wanted.get("received_from"), "$lt": wanted.get("received_to")}
-    times = {"received_at": {word: at for word, at in received.items() if at is not None}}
-    if state == "dead":
-        times["dead_at"] = {"$lte": selection.at}
-    else:
-        times["received_at"]["$lte"] = selection.at
+    times = {"received_at": _bounds(wanted, "received"), "dead_at": _bounds(wanted, "dead")}
+    # What arrived, or died, after somebody looked is not in it.
+    times["dead_at" if state == "dead" else "received_at"]["$lte"] = selection.at
     names = {"type": "type", "fingerprint": "fingerprint", "reason": "reason", "org_id": "organization"}
     fields = {field: wanted[name] for name, field in names.items() if wanted.get(name) is not None}
     return {"state": state, **fields, **{name: bounds for name, bounds in times.items() if bounds}}
+
+
+def _bounds(wanted: Mapping[str, Any], name: str) -> dict[str, Any]:
+    bounds = {"$gte": wanted.get(f"{name}_from"), "$lt": wanted.get(f"{name}_to")}
+    return {word: at for word, at in bounds.items() if at is not None}
 
 
 def _fit(selection: Selection) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(name: str, value: Any) -> Any:
-    if name in ("received_from", "received_to"):
+    if name in TIMES:
         return _time(value)
     return ObjectId(value) if name == "org_id" else value
 

@@ -210,6 +210,7 @@ SELECTED = {
     f'{{"orgId": "{ORGANIZATIONS[7]}"}}': "organization: 1, dead_at: -1",
     '{"state": "failed"}': "state: 1, received_at: -1",
     '{"receivedFrom": "2026-04-01T00:00:00Z", "receivedTo": "2026-04-03T00:00:00Z"}': "received_at: -1",
+    '{"deadFrom": "2026-04-01T00:00:00Z", "deadTo": "2026-04-03T00:00:00Z"}': "dead_at: -1",
 }
 
 

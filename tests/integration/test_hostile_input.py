@@ -20,6 +20,8 @@ SAMPLES: dict[str, Any] = {
     "chargeId": "ch_1",
     "confirm": 1,
     "cookies": False,
+    "deadFrom": "2026-01-01T00:00:00Z",
+    "deadTo": "2030-01-01T00:00:00Z",
     "disabled": False,
     "disputeId": "du_1",
     "email": "ada@example.com",

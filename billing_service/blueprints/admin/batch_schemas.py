@@ -1,6 +1,8 @@
 """The shapes of batches of replays, as endpoints and command line show them."""
 
-from marshmallow import fields, validate
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from ...documents.replay_batch import BATCH_STATES, ITEM_STATES
 from ...webhooks import batches
@@ -19,10 +21,18 @@ class SelectionFilter(Wire):
     org_id = OrgId()
     received_from = Instant(metadata={"description": "received at this time or later"})
     received_to = Instant(metadata={"description": "received before this time"})
+    dead_from = Instant(metadata={"description": "dead at this time or later; of dead letters only"})
+    dead_to = Instant(metadata={"description": "dead before this time; of dead letters only"})
     limit = fields.Integer(
         validate=validate.Range(min=1, max=selections.MOST),
         metadata={"description": "those that Stripe created first; 50,000 unless given"},
     )
+
+    @validates_schema
+    def _dead_only(self, data: dict[str, Any], **kwargs: Any) -> None:
+        for name in ("dead_from", "dead_to"):
+            if name in data and data.get("state", "dead") != "dead":
+                raise ValidationError("goes with the state dead only", str(self.fields[name].data_key))
 
 
 class BatchBody(SelectionFilter, NoteBody):

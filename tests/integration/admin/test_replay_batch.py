@@ -111,6 +111,7 @@ def test_filters_select(select, lost, recorded, dead, runtime):
         {"fingerprint": "KeyError: 'a'"},
         {"reason": "organization_conflict"},
         {"receivedFrom": iso(one.received_at), "receivedTo": iso(one.received_at + timedelta(seconds=1))},
+        {"deadFrom": iso(one.dead_at), "deadTo": iso(one.dead_at + timedelta(milliseconds=1))},
     ):
         answer = select(**wanted).json
         assert [each["eventId"] for each in answer["sample"]] == [one.event_id], wanted
@@ -158,6 +159,9 @@ def test_it_needs_the_permission(token, select):
         {"type": {"$gt": ""}},
         {"orgId": "x"},
         {"receivedFrom": "now"},
+        {"deadFrom": "now"},
+        {"deadFrom": "2026-01-01T00:00:00Z", "state": "failed"},
+        {"deadTo": "2026-01-01T00:00:00Z", "state": "received"},
         {"limit": 0},
         {"limit": 50_001},
         {"limit": "many"},
