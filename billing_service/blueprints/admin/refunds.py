@@ -56,6 +56,12 @@ class RefundBody(NoteBody):
     )
 
 
+class RefundAskedSchema(Wire):
+    charge_id = fields.String()
+    amount_cents = fields.Integer(allow_none=True, metadata={"description": "null: all that was left"})
+    reason = fields.String(allow_none=True)
+
+
 class RefundRequestSchema(Wire):
     refund_request_id = fields.String()
     org_id = OrgId(attribute="organization")
@@ -74,6 +80,10 @@ class RefundRequestSchema(Wire):
     error = fields.String(allow_none=True, metadata={"description": "why it was rejected or is unknown: a code"})
     created_at = Instant(allow_none=True)
     updated_at = Instant(allow_none=True)
+
+
+class ListedRefundSchema(RefundRequestSchema):
+    asked = fields.Nested(RefundAskedSchema, metadata={"description": "what goes with the id whenever it is repeated"})
 
 
 class RefundSchema(RefundRequestSchema):
@@ -97,7 +107,7 @@ class RefundsQuery(ExportQuery):
 
 
 class RefundPage(Page):
-    items = fields.List(fields.Nested(RefundRequestSchema))
+    items = fields.List(fields.Nested(ListedRefundSchema))
 
 
 class ChargesQuery(PageQuery):
@@ -178,7 +188,7 @@ def list_refunds(query: dict[str, Any]) -> Any:
     """List refund requests, newest first, or download them; state=unknown are those nobody knows of."""
     found = refunds.find_requests(query)
     if query["format"] == "csv":
-        return as_csv(found, key="created_at", schema=RefundRequestSchema(), name="refunds")
+        return as_csv(found, key="created_at", schema=ListedRefundSchema(), name="refunds")
     return page(found, key="created_at", limit=query["limit"], cursor=query.get("cursor"))
 
 

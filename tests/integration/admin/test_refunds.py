@@ -23,7 +23,7 @@ def requests(app):
         RefundRequest(
             refund_request_id=f"request-{number}",
             organization=org_id if number % 5 else ObjectId(),
-            asked={"charge_id": "ch_1"},
+            asked={"charge_id": "ch_1", "amount_cents": None, "reason": "duplicate"},
             parameters={"charge": "ch_1"},
             charge=f"ch_{number % 3}",
             amount=number + 1,
@@ -52,7 +52,8 @@ def test_it_works(client, admin, requests):
     newest = answer["items"][0]
     assert (newest["refundRequestId"], newest["createdAt"]) == ("request-24", "2026-01-01T00:00:12.000Z")
     assert (newest["chargeId"], newest["amount"], newest["actor"], newest["state"]) == ("ch_0", 25, "ada", "failed")
-    assert not {"asked", "parameters", "operation"} & set(newest)
+    assert newest["asked"] == {"chargeId": "ch_1", "amountCents": None, "reason": "duplicate"}
+    assert not {"parameters", "operation"} & set(newest)
 
 
 def test_the_cursor_shows_each_row_once(client, admin, requests):
