@@ -96,6 +96,20 @@ def parse_org_id(value: Any) -> ObjectId:
     return parse_object_id(value)
 
 
+class ObjectIdField(fields.Field):
+    """An id that MongoDB gave: 24 hexadecimal characters."""
+
+    def __init__(self, **kwargs: Any):
+        kwargs["metadata"] = {"pattern": ORG_ID_PATTERN} | kwargs.get("metadata", {})
+        super().__init__(**kwargs)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ObjectId:
+        return parse_object_id(value)
+
+
 class EventId(fields.String):
     """The id of a Stripe event: `evt_…`."""
 
@@ -266,6 +280,7 @@ __all__ = [
     "Json",
     "MutationHeaders",
     "NoteBody",
+    "ObjectIdField",
     "OrgId",
     "Page",
     "PageQuery",

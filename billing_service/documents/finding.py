@@ -58,6 +58,7 @@ class Finding(Document):
             {"fields": ["kind", "-first_seen_at", "-id"], "name": "kind_first_seen"},
             {"fields": ["severity", "-first_seen_at", "-id"], "name": "severity_first_seen"},
             {"fields": ["organization", "-first_seen_at", "-id"], "name": "organization_first_seen"},
+            {"fields": ["run", "-first_seen_at", "-id"], "name": "run_first_seen"},
             {
                 "fields": ["organization", "-resolved_at", "-id"],
                 "name": "organization_resolved",

@@ -17,6 +17,7 @@ _FIELDS = {
     "kind": "kind",
     "severity": "severity",
     "org_id": "organization",
+    "reconciliation_id": "run",
     "since": "first_seen_at__gte",
     "until": "first_seen_at__lt",
 }
@@ -24,10 +25,19 @@ _ACKNOWLEDGED = ("state", "acknowledged_until", "acknowledged_by", "acknowledged
 
 
 def find_findings(asked: dict[str, Any]) -> QuerySet:
-    """Findings by what is `asked`: state, kind, severity, org_id, since and until (first_seen_at)."""
+    """Findings by what is `asked`: state, kind, severity, org_id, reconciliation_id (the last run that saw it), since
+    and until (first_seen_at)."""
     wanted = {field: asked[name] for name, field in _FIELDS.items() if asked.get(name) is not None}
     # The bound makes the index of the order count, too, when nothing else is asked.
     return Finding.objects(**({"first_seen_at__gte": EPOCH} | wanted))
+
+
+def find_finding(finding_id: ObjectId) -> Finding:
+    """The finding. Raises FindingNotFound."""
+    finding = Finding.objects(id=finding_id).first()
+    if finding is None:
+        raise FindingNotFound(f"There is no finding {finding_id}.")
+    return finding
 
 
 def organization_of(finding_id: ObjectId) -> ObjectId | None:
@@ -80,9 +90,7 @@ def _acknowledged(by: str, until: datetime, note: str | None) -> dict[str, Any]:
 
 
 def _require_open(finding_id: ObjectId) -> Finding:
-    finding = Finding.objects(id=finding_id).first()
-    if finding is None:
-        raise FindingNotFound(f"There is no finding {finding_id}.")
+    finding = find_finding(finding_id)
     if finding.state not in OPEN_STATES:
         raise FindingResolved(
             f"The finding was resolved by {finding.resolved_by} already: there is nothing to acknowledge. "

@@ -14,7 +14,19 @@ from ...runtime import runtime
 from ..export import ExportQuery, as_csv, exported
 from ..guard import requires
 from ..paging import page
-from ..wire import DryRunQuery, FieldName, Instant, MutationHeaders, NoteBody, OrgId, Page, Wire, one_of, text
+from ..wire import (
+    DryRunQuery,
+    FieldName,
+    Instant,
+    MutationHeaders,
+    NoteBody,
+    ObjectIdField,
+    OrgId,
+    Page,
+    Wire,
+    one_of,
+    text,
+)
 from . import blueprint
 from .mutations import mutate
 from .schemas import FindingSchema
@@ -32,6 +44,7 @@ class FindingsQuery(ExportQuery):
     kind = text(most=50)
     severity = one_of(SEVERITIES)
     org_id = OrgId()
+    reconciliation_id = ObjectIdField(metadata={"description": "what this run was the last to see"})
     since = Instant(data_key="from", metadata={"description": "first seen at this time or later"})
     until = Instant(data_key="to", metadata={"description": "first seen before this time"})
 
@@ -61,6 +74,15 @@ def list_findings(query: dict[str, Any]) -> Any:
     if query["format"] == "csv":
         return as_csv(found, key="first_seen_at", schema=FindingSchema(), name="findings")
     return page(found, key="first_seen_at", limit=query["limit"], cursor=query.get("cursor"))
+
+
+@blueprint.get("/findings/<findingId>")
+@blueprint.arguments(Wire, location="query")
+@blueprint.response(200, FindingSchema)
+@requires("customer:read")
+def show_finding(query: dict, finding_id: ObjectId) -> Any:
+    """Show a finding."""
+    return reconciliation.find_finding(finding_id)
 
 
 @blueprint.post("/findings/<findingId>/acknowledge")

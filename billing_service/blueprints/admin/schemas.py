@@ -154,6 +154,9 @@ class FindingSchema(Wire):
     money_at_risk = fields.List(
         fields.Nested(MoneySchema), metadata={"description": "billed and not granted, or granted and not billed"}
     )
+    reconciliation_id = fields.String(
+        attribute="run", allow_none=True, metadata={"description": "the last run that saw it; null: a webhook noted it"}
+    )
     first_seen_at = Instant()
     last_seen_at = Instant()
     times_seen = fields.Integer()

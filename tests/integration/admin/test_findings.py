@@ -14,6 +14,7 @@ URL = "/api/admin/billing/findings"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ORGANIZATIONS = [ObjectId(f"{number:024x}") for number in range(1, 101)]
 KINDS = ["status"] * 6 + ["plan"] * 3 + ["customer"]
+RUNS = [ObjectId(f"{number:024x}") for number in range(201, 208)]
 SEVERITIES = ["medium"] * 8 + ["critical", "info"]
 STATES = ["resolved"] * 8 + ["open", "acknowledged"]
 
@@ -29,6 +30,7 @@ def finding(number):
         "stripe_subscription_ids": [f"sub_{number}"],
         "stored": {"status": "active"},
         "live": {"status": "canceled"},
+        "run": RUNS[number % 7],
         "first_seen_at": at,
         "last_seen_at": START + timedelta(days=300),
         "times_seen": 3,
@@ -65,6 +67,7 @@ def test_it_works(client, admin, findings):
         {"status": "canceled"},
     )
     assert newest["stripeSubscriptionIds"] == ["sub_24"]
+    assert newest["reconciliationId"] == str(RUNS[3])
 
 
 def test_the_cursor_shows_each_row_once(client, admin, findings):
@@ -82,6 +85,7 @@ FILTERS = {
     "kind=customer": lambda row: row["kind"] == "customer",
     "severity=critical": lambda row: row["severity"] == "critical",
     f"orgId={ORGANIZATIONS[3]}": lambda row: row["organization"] == ORGANIZATIONS[3],
+    f"reconciliationId={RUNS[4]}": lambda row: row["run"] == RUNS[4],
     "from=2026-01-01T00:30:00Z&to=2026-01-01T00:40:00Z": lambda row: 30 <= int(row["fingerprint"]) // 2 < 40,
     "state=resolved&severity=info": lambda row: (row["state"], row["severity"]) == ("resolved", "info"),
 }
@@ -141,6 +145,8 @@ def test_it_needs_the_permission(client, token):
         "severity=worst",
         "kind=",
         "orgId=1",
+        "reconciliationId=1",
+        "reconciliationId[$ne]=1",
         "orgid=1",
         "limit=0",
         "from=now",
