@@ -1,20 +1,22 @@
-"""`make bench`: real servers and processes, each measurement beside its baseline. `BENCH=quick`: a first look."""
+"""`make bench`: real servers and processes, each measurement beside its baseline. `BENCH=quick`: a first look, `BENCH=long`: large too."""
 
 import os
 import sys
 import time
 
-from . import accepting, applying, console, letters, machine, sustaining
+from . import accepting, applying, console, letters, machine, reconciling, sustaining
 from .installation import installed
-from .scale import FULL, QUICK
+from .scale import FULL, LONG, QUICK
+
+SCALES = {"quick": QUICK, "full": FULL, "long": LONG}
 
 
 def main() -> None:
     wanted = os.environ.get("BENCH") or "full"
-    if wanted not in ("quick", "full"):
-        sys.exit("BENCH is quick or full (the default).")
+    if wanted not in SCALES:
+        sys.exit("BENCH is quick, full (the default) or long.")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    scale, begun = QUICK if wanted == "quick" else FULL, time.monotonic()
+    scale, begun = SCALES[wanted], time.monotonic()
     print(f"{machine.describe()}\n{wanted} run\n")
     with installed(scale.organizations) as installation:
         accepted = accepting.run(installation, scale)
@@ -22,6 +24,7 @@ def main() -> None:
         sustaining.run(installation, scale, accepted)
         console.run(installation, scale)
         letters.run(installation, scale)
+        reconciling.run(installation, scale)
     print(f"\n{time.monotonic() - begun:.0f} s in all")
 
 

@@ -34,6 +34,13 @@ def megabytes(pid: int) -> float:
     return int(found.split()[1]) / 1024
 
 
+def peak_megabytes() -> float:
+    """The most resident memory that this process has had; not getrusage's, which also knows whom it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(found.split()[1]) / 1024
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
     try:

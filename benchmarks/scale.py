@@ -1,8 +1,10 @@
-"""How long to measure: a first look (`BENCH=quick`, about a minute) or numbers to rely on (some minutes)."""
+"""How long to measure: a first look (`BENCH=quick`, about a minute), numbers to rely on (some minutes), or also what is
+large (`BENCH=long`).
+"""
 
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONNECTIONS = 16
 
@@ -21,10 +23,13 @@ class Scale:
     organizations: int
     ledger_events: int
     ledger_depth: int
+    # Sizes of accounts, the smallest first.
+    reconciled: tuple[int, ...]
 
 
-FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000, 1_000_000, 50_000)
-QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000, 50_000, 2_500)
+FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000, 1_000_000, 50_000, (10_000, 100_000))
+QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000, 50_000, 2_500, (2_000, 10_000))
+LONG = replace(FULL, reconciled=(*FULL.reconciled, 1_000_000))
 
 
 def median(values: Iterable[float]) -> float:
