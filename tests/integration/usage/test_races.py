@@ -1,0 +1,120 @@
+"""Many record usage of one organization at the same time: nothing is lost, nothing counts twice."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from billing_service.jobs.weekly_reset import weekly_reset
+
+PROCESSES = 8
+EACH = 40 if os.environ.get("BILLING_TESTS") == "long" else 12
+AT = "2026-11-25T12:00:00+00:00"
+
+
+@pytest.fixture
+def record_at_once(environment):
+    """Several processes that begin at the same moment, each with its keys and units; returns what each was answered."""
+
+    def run(org_id, orders):
+        children = [_started(environment) for _ in orders]
+        for child, order in zip(children, orders, strict=True):
+            usage = [{"key": key, "units": units, "at": AT} for key, units in order]
+            child.stdin.write(json.dumps({"orgId": str(org_id), "usage": usage}) + "\n")
+            child.stdin.flush()
+        assert [child.stdout.readline() for child in children] == ["ready\n"] * len(children)
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        return [json.loads(child.communicate(timeout=120)[0]) for child in children]
+
+    return run
+
+
+def _started(environment):
+    script = str(Path(__file__).with_name("recorder.py"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, script], env=os.environ | environment, text=True, **pipes)
+
+
+def test_eight_processes_lose_and_double_nothing(user, record_at_once, clock):
+    it = user("free")
+    orders = [[(f"{number}-{each}", 7) for each in range(EACH)] for number in range(PROCESSES)]
+    found = record_at_once(it.org_id, orders)
+    total = PROCESSES * EACH * 7
+    week = it.week("2026-W48")
+    assert (week.used + week.overflow, it.balance) == (total, min(0, 1_000 - total))
+    assert len(it.records) == PROCESSES * EACH
+    answers = [each for mine in found for each in mine]
+    # Each was told of another moment: together they are one after the other.
+    assert sorted(each["used"] for each in answers if each["within"] == 7) == list(range(7, min(total, 994) + 1, 7))
+    it.check()
+
+
+def test_eight_processes_with_the_same_keys_record_each_once(user, record_at_once, clock):
+    it = user("free")
+    keys = [(f"k{each}", 150) for each in range(EACH)]
+    found = record_at_once(it.org_id, [keys[place:] + keys[:place] for place in range(PROCESSES)])
+    total = EACH * 150
+    assert (it.week("2026-W48").used, it.balance, len(it.records)) == (1_000, 1_000 - total, EACH)
+    for key, _ in keys:
+        answers = [each for mine in found for each in mine if each["key"] == key]
+        assert answers == [answers[0]] * PROCESSES
+    it.check()
+
+
+def at_once(app, work):
+    gate, errors = threading.Barrier(len(work)), []
+
+    def run(each):
+        with app.app_context():
+            gate.wait()
+            try:
+                each()
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in work]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_overflow_and_extras_at_once(app, user, clock, number):
+    it = user("free")
+    lot = it.gets(500, "topup:cs_0").entry
+    it.use("before", 950, clock.at)
+    at_once(
+        app,
+        [
+            *(lambda key=key: it.use(f"k{key % 5}", 60, clock.at) for key in range(10)),
+            lambda: it.gets(300, "topup:cs_1"),
+            lambda: it.gets(-500, "refund:re_1", kind="refund", lot=lot.pk),
+            lambda: it.gets(-500, "refund:re_1", kind="refund", lot=lot.pk),
+        ],
+    )
+    week = it.week("2026-W48")
+    assert (week.used, week.overflow) == (1_000, 250)
+    assert it.balance == 500 + 300 - 500 - 250
+    assert sum(each.remaining or 0 for each in it.entries) == it.balance
+    it.check()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_usage_and_the_reset_at_once(app, user, clock, number):
+    it = user("free")
+    it.use("last week", 1_700, clock.at)
+    clock.at = clock.at.replace(month=12, day=1)
+    at_once(app, [weekly_reset, weekly_reset, *(lambda key=key: it.use(f"k{key}", 100, clock.at) for key in range(6))])
+    week = it.week("2026-W49")
+    assert (week.used + week.overflow - week.settled, week.used) == (600, 1_000)
+    # 700 were owed and 600 used: the quota covers 1,000 of both, whoever came first.
+    assert it.balance == -300
+    it.check()
