@@ -84,6 +84,8 @@ def check():
         assert all(0 <= remaining <= units for remaining, units in left)
         assert sum(remaining for remaining, _ in left) == max(0, balance)
         assert not [each for each in entries if each.units < 0 and each.remaining is not None]
+        found = ExtraBalance.objects(organization=org_id).first()
+        assert 0 <= (found.claimed if found else 0) <= max(0, -balance)
 
 
 @pytest.mark.timeout(3600)  # the long run takes a while
@@ -153,6 +155,24 @@ def test_what_is_owed_is_paid_before_anything_can_be_used(app):
     entry("debit", -70, "debit:1")
     booked = entry("topup", 100, "topup:1")
     assert (booked.before, booked.balance, booked.entry.remaining) == (-70, 30, 30)
+
+
+def test_what_refunds_and_disputes_caused_of_a_debt_is_told_from_the_rest(app):
+    lot = entry("topup", 100, "topup:1").entry
+    entry("debit", -130, "usage:1")
+    assert extras.overflow_owed(ORGANIZATIONS[0]) == 30
+    entry("refund", -100, "refund:1", lot=lot.pk)
+    entry("debit", -5, "usage:2")
+    assert (extras.balance_of(ORGANIZATIONS[0]), extras.overflow_owed(ORGANIZATIONS[0])) == (-135, 35)
+    entry("refund_reversed", 40, "refund_reversed:1")
+    assert (extras.balance_of(ORGANIZATIONS[0]), extras.overflow_owed(ORGANIZATIONS[0])) == (-95, 35)
+    entry("topup", 20, "topup:2")
+    assert (extras.balance_of(ORGANIZATIONS[0]), extras.overflow_owed(ORGANIZATIONS[0])) == (-75, 15)
+    entry("topup", 20, "topup:3")
+    assert (extras.balance_of(ORGANIZATIONS[0]), extras.overflow_owed(ORGANIZATIONS[0])) == (-55, 0)
+    entry("topup", 155, "topup:4")
+    entry("debit", -110, "usage:3")
+    assert (extras.balance_of(ORGANIZATIONS[0]), extras.overflow_owed(ORGANIZATIONS[0])) == (-10, 10)
 
 
 def test_only_what_remains_expires_and_only_once(app):

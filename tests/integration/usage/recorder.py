@@ -1,4 +1,4 @@
-"""Records usage in a process of its own: an order comes in as a line of JSON, what was answered goes out the same way."""
+"""Records usage in a process of its own: an order comes in as a line of JSON, the answers go out as one."""
 
 import json
 import sys
