@@ -108,6 +108,12 @@ class Settings:
     event_webhook_secret: str = field(default="", metadata={"as": ma.String()}, repr=False)
     alert_webhook_url: str = field(default="", metadata={"as": ma.String()}, repr=False)
     alert_webhook_secret: str = field(default="", metadata={"as": ma.String()}, repr=False)
+    # Empty: by the address, as Slack's own is known.
+    alert_webhook_format: str = field(
+        default="", metadata={"as": ma.String(validate=validate.OneOf(["json", "slack"]))}
+    )
+    # Address and port for the metrics of worker and scheduler; the web process has a path for its own.
+    metrics_listen: str = field(default="", metadata={"as": ma.String()})
     web_workers: int = field(default=2, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     web_threads: int = field(default=8, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     log_level: str = field(
@@ -145,7 +151,9 @@ class Settings:
 
     @property
     def alerts_in_words(self) -> bool:
-        """Whether alerts go to Slack, which takes a text and verifies no signature."""
+        """Whether alerts are a text, as Slack and what is like it take; those verify no signature."""
+        if self.alert_webhook_format:
+            return self.alert_webhook_format == "slack"
         return urlsplit(self.alert_webhook_url).hostname in SLACK_HOSTS
 
     @property
@@ -266,6 +274,12 @@ def _check_receivers(settings: Settings) -> list[str]:
     return problems
 
 
+def _check_metrics(settings: Settings) -> list[str]:
+    host, _, port = settings.metrics_listen.rpartition(":")
+    fits = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+    return [] if fits or not settings.metrics_listen else ["METRICS_LISTEN: is not address:port, such as 0.0.0.0:9101"]
+
+
 def _check_tokens(settings: Settings) -> list[str]:
     given = [name for name in ("jwt_secret_key", "jwt_public_key", "jwt_jwks_url") if getattr(settings, name)]
     if len(given) != 1:
@@ -292,4 +306,4 @@ def _check_plans(settings: Settings) -> list[str]:
     return [] if found else [f"BILLING_PLANS: there is no file {settings.billing_plans}"]
 
 
-CHECKS = (_check_stores, _check_stripe, _check_urls, _check_receivers, _check_tokens, _check_plans)
+CHECKS = (_check_stores, _check_stripe, _check_urls, _check_receivers, _check_metrics, _check_tokens, _check_plans)

@@ -9,6 +9,7 @@ from .finding import Finding
 from .job_run import JobRun
 from .ledger_entry import LedgerEntry
 from .login_throttle import LoginThrottle
+from .open_alert import OpenAlert
 from .organization import Organization
 from .outbox import OutboxSignal
 from .reconciliation_candidate import ReconciliationCandidate
@@ -28,6 +29,7 @@ from .store import (
     drop_indexes,
     ensure_indexes,
     in_transaction,
+    patient_for,
     ping,
 )
 from .subscription import Candidate, Override, Subscription
@@ -48,6 +50,7 @@ DOCUMENTS = (
     JobRun,
     Watermark,
     DispatchPause,
+    OpenAlert,
     ReconciliationRun,
     ReconciliationCandidate,
     AdminUser,
@@ -90,6 +93,7 @@ __all__ = [
     "JobRun",
     "LedgerEntry",
     "LoginThrottle",
+    "OpenAlert",
     "Organization",
     "OutboxSignal",
     "Override",
@@ -114,6 +118,7 @@ __all__ = [
     "drop_indexes",
     "ensure_indexes",
     "in_transaction",
+    "patient_for",
     "ping",
     "week_of",
     "week_start",

@@ -1,10 +1,12 @@
 """The connection to MongoDB, transactions and indexes."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import mongoengine
+import pymongo
 from bson import ObjectId
 from mongoengine.connection import get_connection, get_db
 from mongoengine.errors import OperationError
@@ -67,6 +69,11 @@ def connect(uri: str) -> None:
         socketTimeoutMS=20_000,
         retryWrites=True,
     )
+
+
+def patient_for(seconds: float) -> AbstractContextManager[None]:
+    """In the block all that is asked of MongoDB together may take so long, a hanging server too."""
+    return pymongo.timeout(seconds)
 
 
 def ping() -> dict[str, Any]:

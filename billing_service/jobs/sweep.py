@@ -9,7 +9,8 @@ from rq.registry import clean_registries
 from rq.utils import import_attribute
 from rq.worker_registration import clean_worker_registry
 
-from .. import outbox, reconciliation, refunds
+from .. import monitoring, outbox, reconciliation, refunds
+from ..documents import database_now
 from ..observability import log
 from ..operations import settle_lapsed
 from ..runtime import runtime
@@ -87,6 +88,12 @@ def _warn_of_pauses() -> int:
     return pauses.warn_of_long_pauses(runtime.clock())
 
 
+def _check_conditions() -> int:
+    now = runtime.clock()
+    due = {row.job: row.latest_slot(now) for row in SCHEDULE if row.catch_up}
+    return monitoring.check(monitoring.Watch(now=database_now(), stripe=runtime.stripe, due=due))
+
+
 def _take_up_runs() -> int:
     repeated = {row.job: row for row in SCHEDULE if row.catch_up}
     runs.abandon(frozenset(row.job for row in SCHEDULE if not row.catch_up))
@@ -116,6 +123,7 @@ PARTS: dict[str, Callable[[], int]] = {
     "overrides_lifted": _lift_overrides,
     "findings_reopened": _reopen_findings,
     "pauses_warned_of": _warn_of_pauses,
+    "conditions_changed": _check_conditions,
     "signals_due": _wake_outbox,
     "batches_due": _wake_batches,
     "runs_taken_up": _take_up_runs,

@@ -1,7 +1,7 @@
 """What others are told: the SaaS's backend, people, listeners in the process. Stored first, sent later."""
 
 from . import listeners
-from .leases import count_due
+from .leases import count_due, waiting
 from .receivers import Receiver, receivers_of, rests
 from .sending import seconds_to_next, send_due
 from .storing import KEPT, put, signal
@@ -17,4 +17,5 @@ __all__ = [
     "seconds_to_next",
     "send_due",
     "signal",
+    "waiting",
 ]

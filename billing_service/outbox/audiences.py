@@ -55,6 +55,32 @@ KINDS: dict[str, Kind] = {
     "dispatch_paused": Kind(
         (PEOPLE,), "Webhook dispatch is paused and events wait. Resume it with billing-service dispatch resume."
     ),
+    "events_waiting": Kind(
+        (PEOPLE,), "Webhook events are due and nobody takes them up. See whether enough workers run."
+    ),
+    "dead_letters_growing": Kind(
+        (PEOPLE,), "Many webhook events became dead letters in a short time. See docs/runbooks/dead-letters.md."
+    ),
+    "job_overdue": Kind(
+        (PEOPLE,),
+        "A periodic job is late: its time has passed and it has not ended well since. See "
+        "docs/runbooks/job-did-not-run.md.",
+    ),
+    "stripe_unreachable": Kind(
+        (PEOPLE,), "Stripe cannot be used; webhook events wait, nothing is lost. See docs/runbooks/stripe-is-down.md."
+    ),
+    "signals_failing": Kind(
+        (PEOPLE,), "A receiver of signals has not accepted them for an hour. Look at its address, and at its own log."
+    ),
+    "recovered": Kind((PEOPLE,), "What people were told of is over."),
+    "replay_batch_stopped": Kind(
+        (PEOPLE,),
+        "A batch of replays stopped by itself; what it had not begun is as it was. See docs/runbooks/dead-letters.md.",
+    ),
+    "refund_failed": Kind(
+        (BACKEND, PEOPLE),
+        "A refund that Stripe had accepted failed: the customer did not get the money. Refund another way.",
+    ),
     "webhook_dead": Kind(
         (PEOPLE,), "A webhook event could not be handled and was parked. See GET /api/admin/billing/dead-letters."
     ),

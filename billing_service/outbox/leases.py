@@ -7,7 +7,7 @@ sender died is due again by itself. Whatever a sender writes names its lease.
 import random
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from mongoengine import QuerySet
@@ -74,6 +74,13 @@ def release(row: OutboxSignal) -> str:
 def count_due() -> int:
     """How many signals are due and not leased; counted to a thousand."""
     return unsent().filter(next_attempt_at__lte=database_now()).limit(COUNTED).count(with_limit_and_skip=True)
+
+
+def waiting() -> tuple[int, datetime | None]:
+    """How many signals wait, counted to a thousand, and since when the first of those cannot be sent."""
+    rows = unsent().only("failing_since").limit(COUNTED)
+    since = [row.failing_since for row in rows]
+    return len(since), min((each for each in since if each), default=None)
 
 
 def seconds_to_next(but: Filter | None = None) -> float | None:

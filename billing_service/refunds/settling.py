@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from .. import outbox
 from ..asked import Asked, Outcome
-from ..documents import AdminOperation, Finding, RefundRequest
+from ..documents import AdminOperation, Finding, OutboxSignal, RefundRequest
 from ..documents.finding import OPEN_STATES
 from ..errors import BillingError, StripeRejected
 from ..observability import log
@@ -96,12 +97,23 @@ def _move(request: RefundRequest, seen: Seen, now: datetime) -> tuple[str, ...]:
         "failure_reason": seen.failure_reason,
         "error": None,
     }
+    before = request.state
     changed = tuple(name for name, value in values.items() if getattr(request, name) != value)
     if changed:
         _write(request, updated_at=now, **values)
         level = log.warning if seen.state == "failed" else log.info
+        if seen.state == "failed" and before in ("accepted", "succeeded"):
+            outbox.put([_told_of_failure(request, before, now)])
         level("refund_settled", refund_request_id=request.refund_request_id, stripe_refund_id=seen.id, state=seen.state)
     return changed
+
+
+def _told_of_failure(request: RefundRequest, before: str, now: datetime) -> OutboxSignal:
+    """An admin was told that it was made, or would be."""
+    names = ("refund_request_id", "amount", "currency", "stripe_refund_id", "failure_reason", "actor")
+    facts = {name: request[name] for name in names} | {"charge_id": request.charge, "before": before}
+    key = f"refund_failed:{request.stripe_refund_id}"
+    return outbox.signal("refund_failed", key, now=now, organization=request.organization, facts=facts)
 
 
 def reject(

@@ -4,7 +4,7 @@ What happens to one of its items stands in batch_items.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -12,7 +12,8 @@ from mongoengine import QuerySet
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from ..documents import EPOCH, ReplayBatch, ReplayItem, database_now, in_transaction
+from .. import outbox
+from ..documents import EPOCH, OutboxSignal, ReplayBatch, ReplayItem, database_now, in_transaction
 from ..documents.replay_batch import OPEN_BATCH_STATES
 from ..errors import BatchEnded, BatchNotFound, SelectionChanged
 from ..observability import log
@@ -249,10 +250,23 @@ def release(batch: ReplayBatch, *, seconds: float = 0, waiting_for: str | None =
 
 def end(batch: ReplayBatch, state: str, reason: str | None = None) -> None:
     """Bring the batch to its end. Raises BatchLost."""
-    fields = {"set__state": state, "set__stop_reason": reason, "set__ended_at": database_now(), "set__held": False}
-    if not mine(batch).update_one(unset__next_at=True, unset__waiting_for=True, **fields):
-        raise BatchLost
+    now = database_now()
+    fields = {"set__state": state, "set__stop_reason": reason, "set__ended_at": now, "set__held": False}
+
+    def write() -> None:
+        if not mine(batch).update_one(unset__next_at=True, unset__waiting_for=True, **fields):
+            raise BatchLost
+        if state == "stopped":
+            outbox.put([_told_of_stop(batch, reason, now)])
+
+    in_transaction(write)
     log.info("replay_batch_ended", batch_id=str(batch.pk), state=state, reason=reason)
+
+
+def _told_of_stop(batch: ReplayBatch, reason: str | None, now: datetime) -> OutboxSignal:
+    names = ("total", "succeeded", "failed", "refused", "skipped", "actor")
+    facts = {"batch_id": str(batch.pk), "reason": reason} | {name: batch[name] for name in names}
+    return outbox.signal("replay_batch_stopped", f"replay_batch_stopped:{batch.pk}", now=now, facts=facts)
 
 
 def count_due() -> int:

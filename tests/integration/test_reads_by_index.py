@@ -183,7 +183,7 @@ ROWS_OF = {
     },
     "revocations": lambda n: {"_id": f"{n}", "reason": "used", "at": at(n), "expires_at": NOW + timedelta(days=9000)},
 }
-SMALL = {"service_state", "watermarks", "dispatch_pauses", "login_throttles"}
+SMALL = {"service_state", "watermarks", "dispatch_pauses", "open_alerts", "login_throttles"}
 
 # A value of each filter that some rows have, by its name; a new filter needs a row.
 FILTERS = {

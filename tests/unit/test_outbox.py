@@ -20,6 +20,7 @@ NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 
 # Modules that store signals under a name that is not written in the call, and the names.
 NAMED_ELSEWHERE = {
+    "monitoring/alerts.py": {"recovered"},  # and the conditions' names, see below
     "subscriptions/convergence.py": set(),  # whatever decision.py makes of its own `Signal`
     "webhooks/handlers/money.py": {"dispute_opened", "dispute_lost", "dispute_reinstated"},
     "webhooks/missed.py": {"missed_events", "missed_events_gap"},

@@ -140,6 +140,19 @@ def test_slack_needs_no_secret():
     assert "services" not in repr(settings)
 
 
+def test_what_is_like_slack_is_said_by_a_setting():
+    url = {"ALERT_WEBHOOK_URL": "https://chat.example.com/hooks/secret", "ALERT_WEBHOOK_FORMAT": "slack"}
+    assert Settings.from_env(SAFE | url).alerts_in_words is True
+    slack_as_json = {"ALERT_WEBHOOK_URL": "https://hooks.slack.com/x", "ALERT_WEBHOOK_FORMAT": "json"}
+    assert "ALERT_WEBHOOK_SECRET" in problems(**slack_as_json)[0]
+    assert "ALERT_WEBHOOK_FORMAT" in problems(ALERT_WEBHOOK_FORMAT="xml")[0]
+
+
+@pytest.mark.parametrize("given", ["9101", "host", ":9101", "host:", "host:0", "host:65536", "host:x", "host:-1"])
+def test_where_metrics_are_shown_is_an_address_and_a_port(given):
+    assert "METRICS_LISTEN" in problems(METRICS_LISTEN=given)[0]
+
+
 def test_all_problems_come_in_one_list():
     assert len(problems(MONGODB_URI="x", REDIS_URL="y", LOG_LEVEL="z")) == 3
 

@@ -130,6 +130,13 @@ def has_due() -> bool:
     return due is not None and collection().find_one(due, {"_id": 1}) is not None
 
 
+def oldest_due() -> WebhookEvent | None:
+    """The event that would be claimed next, without its payload; None if none is due."""
+    due = _due()
+    names = ("event_id", "type", "received_at", "next_attempt_at", "replay")
+    return None if due is None else WebhookEvent.objects(__raw__=due).order_by("created").only(*names).first()
+
+
 def count_due() -> int:
     """How many events are due, not leased and not paused; counted up to a thousand."""
     due = _due()

@@ -340,6 +340,9 @@ def test_failures_in_a_row_stop_it(run, show, items, lost, sandbox):
     assert (told["state"], told["stopReason"], told["stopAfter"]) == ("stopped", "failures_in_row", 2)
     states = [each["state"] for each in items(answer)["items"]]
     assert states == ["succeeded", "failed", "succeeded", "failed", "failed", "pending", "pending"]
+    signal = OutboxSignal.objects(name="replay_batch_stopped").get()
+    names = ("batch_id", "reason", "total", "succeeded", "failed")
+    assert [signal.facts[name] for name in names] == [told["batchId"], "failures_in_row", 7, 2, 3]
 
 
 def test_single_failures_do_not_stop_it(run, show, lost, sandbox):

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from billing_service.documents import AdminAction, AdminOperation, RefundRequest, WebhookEvent
+from billing_service.documents import AdminAction, AdminOperation, OutboxSignal, RefundRequest, WebhookEvent
 
 URL = "/api/admin/billing/refund"
 OF_REFUNDS = ("refund.created", "refund.updated", "refund.failed", "charge.refunded")
@@ -59,9 +59,10 @@ def test_a_pending_refund_fails_by_its_event(ask, sandbox, arrive, run, kind):
     run()
     request = RefundRequest.objects.get()
     assert (request.state, request.failure_reason) == ("failed", "lost_or_stolen_card")
+    assert OutboxSignal.objects(name="refund_failed").get().facts["before"] == "accepted"
 
 
-def test_a_refund_that_succeeded_can_fail_later(ask, sandbox, arrive, run):
+def test_a_refund_that_succeeded_can_fail_later(ask, paid, sandbox, arrive, run):
     status, answer = ask()
     assert (status, answer["state"]) == (200, "succeeded")
     sandbox.settle_refund(answer["stripeRefundId"], "fail")
@@ -69,6 +70,10 @@ def test_a_refund_that_succeeded_can_fail_later(ask, sandbox, arrive, run):
     run()
     assert state() == "failed"
     assert ask()[1]["state"] == "failed"
+    told = OutboxSignal.objects(name="refund_failed").get()
+    assert told.organization == RefundRequest.objects.get().organization
+    names = ("refund_request_id", "charge_id", "amount", "before")
+    assert [told.facts[name] for name in names] == ["request-1", paid.id, 500, "succeeded"]
 
 
 def test_events_out_of_order_and_twice_never_lead_back(ask, sandbox, run, deliver, events_at_stripe):
