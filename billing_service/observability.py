@@ -13,17 +13,34 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 log = structlog.get_logger("billing_service")
 
 REQUESTS = Counter("billing_requests_total", "HTTP requests answered", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram("billing_request_seconds", "Seconds from request to answer", ["method", "route"])
-EVENTS = Counter("billing_webhook_events_total", "Webhook events by what became of them", ["outcome"])
+EVENTS = Counter("billing_webhook_events_total", "Webhook events: received, known, or an attempt's end", ["outcome"])
+ATTEMPTS = Counter("billing_webhook_attempts_total", "Attempts at webhook events", ["type", "result"])
+EVENT_SECONDS = Histogram(
+    "billing_webhook_seconds",
+    "Seconds from an event's arrival to its good end",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400),
+)
 JOBS = Counter("billing_job_runs_total", "Job runs by result", ["job", "result"])
-JOB_SECONDS = Histogram("billing_job_seconds", "Seconds a job ran", ["job"])
+JOB_SECONDS = Histogram(
+    "billing_job_seconds", "Seconds a job ran", ["job"], buckets=(0.01, 0.05, 0.25, 1, 2.5, 5, 10, 20, 30, 60, 120)
+)
 SIGNALS = Counter("billing_signals_total", "Signals sent by result", ["name", "receiver", "result"])
 STRIPE_REQUESTS = Counter("billing_stripe_requests_total", "Requests sent to Stripe by result", ["operation", "result"])
+STRIPE_SECONDS = Histogram("billing_stripe_request_seconds", "Seconds that a request to Stripe took", ["operation"])
+CIRCUIT_OPEN = Gauge(
+    "billing_stripe_circuit_open", "1 while a process refuses calls to Stripe at once", multiprocess_mode="livemax"
+)
+BUDGET_WAITS = Counter("billing_stripe_budget_wait_seconds_total", "Seconds waited for the Stripe budget", ["kind"])
+BUDGET_REFUSALS = Counter("billing_stripe_budget_refused_total", "Calls that the Stripe budget refused", ["kind"])
+
+# Whatever else is sent as a method is one value more, not as many as somebody makes up.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # Keys, webhook secrets, tokens and card numbers never reach a log line (product promise P7).
 _SECRETS = re.compile(
@@ -111,8 +128,9 @@ def register(app: Flask) -> None:
         asked, known = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]
         route = asked.url_rule.rule if asked.url_rule else "unmatched"
         seconds = time.perf_counter() - known.get("started", time.perf_counter())
-        REQUESTS.labels(asked.method, route, response.status_code).inc()
-        REQUEST_SECONDS.labels(asked.method, route).observe(seconds)
+        method = asked.method if asked.method in METHODS else "other"
+        REQUESTS.labels(method, route, response.status_code).inc()
+        REQUEST_SECONDS.labels(method, route).observe(seconds)
         response.headers["X-Request-Id"] = known.get("request_id", "")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         log.info(

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mongoengine.errors import NotUniqueError
+from prometheus_client import start_http_server
 
 from .documents import STORE_ERRORS, ServiceState, default_write_concern, ping
 from .errors import BillingError, WrongAccount
@@ -17,6 +18,7 @@ from .settings import Settings, UnsafeConfiguration
 from .stripe_gateway import StripeGateway
 
 METRICS = "billing-metrics-"
+METRICS_PORTS = 16
 
 
 def check(runtime: Runtime) -> None:
@@ -81,6 +83,27 @@ def exec_gunicorn(settings: Settings, host: str, port: int) -> None:
         f"--threads={settings.web_threads}",
     ]
     os.execv(sys.executable, arguments)  # noqa: S606  (no shell is wanted)
+
+
+def serve_metrics(settings: Settings) -> int | None:
+    """Show what this process counts, on a port of its own; returns the port, None if there is none.
+
+    Several workers of a machine have the same setting: each takes the next port that is free.
+    """
+    if not settings.metrics_listen:
+        return None
+    host, _, first = settings.metrics_listen.rpartition(":")
+    for port in range(int(first), min(int(first) + METRICS_PORTS, 65_536)):
+        try:
+            start_http_server(port, host.strip("[]"))
+        except OSError as error:
+            cause = error
+            continue
+        log.info("metrics_served", port=port)
+        return port
+    # Nobody sees what is counted; that is no reason to leave the work undone.
+    log.error("metrics_not_served", listen=settings.metrics_listen, error=str(cause))
+    return None
 
 
 def _metrics_folder() -> str:

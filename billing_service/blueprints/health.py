@@ -9,6 +9,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from ..documents import STORE_ERRORS, ping
 from ..runtime import runtime
+from .gauges import installation
 
 blueprint = Blueprint("health", __name__)
 
@@ -65,9 +66,9 @@ def _stripe() -> dict[str, Any]:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """The counters of all web processes, in Prometheus' text format."""
-    registry: CollectorRegistry = REGISTRY
+    """Show what the web processes here have counted and how the whole installation is, in Prometheus' text format."""
+    counted: CollectorRegistry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)
+    return Response(generate_latest(counted) + generate_latest(installation), content_type=CONTENT_TYPE_LATEST)

@@ -56,6 +56,7 @@ def worker(app: Flask) -> None:
     from ..jobs import worker as process
 
     startup.check(app.extensions["billing"])
+    startup.serve_metrics(app.extensions["billing"].settings)
     process.run(app)
 
 
@@ -63,8 +64,10 @@ def worker(app: Flask) -> None:
 @with_app
 def scheduler(app: Flask) -> None:
     """Put periodic jobs into the queues until told to stop; several may run."""
+    from .. import startup
     from ..jobs import scheduler as process
 
+    startup.serve_metrics(app.extensions["billing"].settings)
     process.run(app)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import stripe
 
 from .. import errors
-from ..observability import STRIPE_REQUESTS, log
+from ..observability import STRIPE_REQUESTS, STRIPE_SECONDS, log
 from .budget import Budget
 from .circuit import Circuit
 from .translation import malformed, retry_seconds, translate
@@ -88,7 +88,8 @@ class Attempts:
                 self.circuit.admit()
                 self.budget.take(background)
                 began = self._monotonic()
-                return self._attempt(call, began)
+                with STRIPE_SECONDS.labels(call.operation).time():
+                    return self._attempt(call, began)
             except errors.BillingError as refusal:
                 seconds = 0.0 if began is None else self._monotonic() - began
                 last = number == ATTEMPTS or seconds > self._patience or not may_repeat(call, refusal)

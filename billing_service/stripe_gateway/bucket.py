@@ -43,6 +43,12 @@ class Bucket:
         self.ceiling -= 1 if background else 0
         return 0.0
 
+    def look(self, now: float) -> dict[str, float]:
+        """What could be taken now, and the seconds of a hold."""
+        self._fill(now)
+        hold = min(LONGEST_HOLD_SECONDS, max(0.0, self.hold_until - now))
+        return {"shared": self.shared, "reserved": self.reserved, "ceiling": self.ceiling, "hold": hold}
+
     def slow_down(self, now: float, hold_seconds: float) -> None:
         """Stripe said 429: nobody calls for `hold_seconds`, the background gets half for a minute."""
         self.hold_until = max(self.hold_until, now + min(hold_seconds, LONGEST_HOLD_SECONDS))

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import StripeRateLimited
-from ..observability import log
+from ..observability import BUDGET_REFUSALS, BUDGET_WAITS, log
 from .bucket import SLOW_DOWN, TAKE, Bucket
 
 KEY = "billing:stripe_budget"
@@ -49,6 +49,7 @@ class Budget:
         self._background_wait = background_wait
         self._lock = threading.Lock()
         self._bucket = Bucket(rate if redis is None else rate / SHARES, monotonic())
+        self._impatient: Redis | None = None
         self._scripts: tuple[Any, Any] | None = None
         self._redis_again_at = 0.0 if redis is not None else float("inf")
 
@@ -57,20 +58,42 @@ class Budget:
         """`shared`: counted in Redis with all processes; `share`: this process's own part, Redis being away."""
         return "shared" if self._monotonic() >= self._redis_again_at else "share"
 
+    def left(self) -> dict[str, float] | None:
+        """What each pool holds now, and for how long Stripe is to be left alone (`hold`); None: nobody knows.
+
+        By this machine's clock: good enough to be looked at.
+        """
+        try:
+            kept = None if self.state == "share" else self._client().hgetall(KEY)
+        except (redis_py.RedisError, OSError):
+            return None
+        if kept is None:
+            return None
+        now = time.time()
+        told = {str(name, "ascii"): float(value) for name, value in kept.items() if isinstance(name, bytes)}
+        bucket = Bucket(self._rate, told.pop("filled_at", now))
+        for name, value in told.items():
+            setattr(bucket, name, value)
+        return bucket.look(now)
+
     def take(self, background: bool) -> None:
         """Wait for a request's turn; raises StripeRateLimited with the fact `budget: ours` if it takes too long."""
         started = self._monotonic()
+        kind = "background" if background else "interactive"
         longest = self._background_wait if background else INTERACTIVE_WAIT_SECONDS
         while (wait := self._ask(background)) > 0:
             left = started + longest - self._monotonic()
             if wait > left:
+                BUDGET_REFUSALS.labels(kind).inc()
                 raise StripeRateLimited(
                     f"Our own budget of {self._rate:g} Stripe requests a second is used up; try again.",
                     retry_after=wait,
                     budget="ours",
                 )
             # Waiters that woke together would also lose together.
-            self._sleep(min(left, max(0.005, min(wait, SLICE_SECONDS)) * random.uniform(1.0, 1.2)))  # noqa: S311
+            pause = min(left, max(0.005, min(wait, SLICE_SECONDS)) * random.uniform(1.0, 1.2))  # noqa: S311
+            BUDGET_WAITS.labels(kind).inc(pause)
+            self._sleep(pause)
 
     def slow_down(self, hold_seconds: float) -> None:
         """Stripe answered 429: hold everybody for `hold_seconds`, halve the background for a minute."""
@@ -97,9 +120,14 @@ class Budget:
 
     def _prepared(self) -> tuple[Any, Any]:
         if self._scripts is None:
-            client = _impatient(self._given() if callable(self._given) else self._given)
+            client = self._client()
             self._scripts = client.register_script(TAKE), client.register_script(SLOW_DOWN)
         return self._scripts
+
+    def _client(self) -> Redis:
+        if self._impatient is None:
+            self._impatient = _impatient(self._given() if callable(self._given) else self._given)
+        return self._impatient
 
 
 def _impatient(client: Any) -> Redis:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ..errors import StripeCircuitOpen
+from ..observability import CIRCUIT_OPEN
 
 FAILURES_TO_OPEN = 5
 PROBE_SECONDS = 1.0
@@ -52,6 +53,8 @@ class Circuit:
     def succeeded(self) -> None:
         """Stripe answered, be it with a refusal."""
         with self._lock:
+            if self._last_probe_at is not None:
+                CIRCUIT_OPEN.set(0)
             self._failures = 0
             self._last_probe_at = None
             self._probing = False
@@ -63,6 +66,7 @@ class Circuit:
             self._probing = False
             if self._failures >= FAILURES_TO_OPEN and self._last_probe_at is None:
                 self._last_probe_at = self._monotonic()
+                CIRCUIT_OPEN.set(1)
 
     def _probe_is_due(self) -> bool:
         assert self._last_probe_at is not None

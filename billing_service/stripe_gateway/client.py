@@ -80,6 +80,10 @@ class StripeGateway:
     def budget(self) -> Budget:
         return self._attempts.budget
 
+    def budget_left(self) -> dict[str, float] | None:
+        """What is left of the requests of all processes; see Budget.left."""
+        return self._attempts.budget.left()
+
     def account(self) -> Read[str]:
         """The id of the account that the key belongs to."""
         answer = self._get("account", "/v1/account")

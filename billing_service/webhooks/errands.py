@@ -1,5 +1,6 @@
 """From an event to its errand, from errands to one look at Stripe, and what a failure makes of an event."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +8,9 @@ from itertools import chain
 
 from .. import outbox, refunds
 from ..documents import WebhookEvent, in_transaction
+from ..documents.webhook_event import OUTCOMES
 from ..errors import CustomerShared
-from ..observability import EVENTS, log
+from ..observability import ATTEMPTS, EVENT_SECONDS, EVENTS, log
 from ..subscriptions import Change, follow
 from . import ledger
 from .extras import ExtrasParked
@@ -169,4 +171,7 @@ def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial:
 def ended(event: WebhookEvent, end: str) -> None:
     """Count and tell the end of an attempt."""
     EVENTS.labels(end).inc()
+    ATTEMPTS.labels(event.type if event.type in HANDLERS else "other", end).inc()
+    if end in OUTCOMES:
+        EVENT_SECONDS.observe(max(0.0, time.time() - event.received_at.timestamp()))
     log.info("webhook_handled", event_id=event.event_id, type=event.type, end=end, attempts=event.attempts)

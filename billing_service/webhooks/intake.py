@@ -60,6 +60,8 @@ def receive(
         raise StoreUnavailable(NOT_STORED, retry_after=5) from error
     if stored.new:
         EVENTS.labels("received").inc()
+        if event["state"] != "received":  # nobody will handle it: this is its end
+            EVENTS.labels(event.get("outcome", event["state"])).inc()
         log.info(
             "webhook_received", event_id=event_id, type=event["type"], state=event["state"], reason=event.get("reason")
         )

@@ -35,14 +35,14 @@ def eventually():
 
 @pytest.fixture
 def process(app, environment, tmp_path):
-    """Starts `billing-service worker` or `scheduler`; its log is in `.log`."""
+    """Starts `billing-service worker`, `scheduler` or `web`; its log is in `.log`."""
     started = []
 
-    def start(command, **changes):
+    def start(command, *arguments, **changes):
         path = tmp_path / f"{command}-{len(started)}.log"
         with path.open("w") as log:
             child = subprocess.Popen(
-                [*COMMAND, command],
+                [*COMMAND, command, *arguments],
                 env={**os.environ, **environment, **changes},
                 stdout=log,
                 stderr=subprocess.STDOUT,
