@@ -1,6 +1,8 @@
-"""The ledger of prepaid extras: entries are added and never changed, but for what is left of those that gave units."""
+"""The ledger of prepaid extras: entries are added and never changed, but for what is left of those that gave units, and
+what a top-up remembers of its refunds.
+"""
 
-from mongoengine import DateTimeField, Document, LongField, ObjectIdField, StringField
+from mongoengine import DateTimeField, Document, IntField, ListField, LongField, ObjectIdField, StringField
 
 from .store import IS_TEXT
 
@@ -32,6 +34,10 @@ class LedgerEntry(Document):
     memo = StringField()
     at = DateTimeField(required=True)
     expires_at = DateTimeField()
+    # Of a top-up: refunds of its payment that Stripe has shown as failed or canceled (they stay so), and how often the
+    # payment was looked at, so that of two looks at once one starts over.
+    failed_refunds = ListField(StringField())
+    looks = IntField()
 
     meta = {
         "collection": "ledger_entries",
@@ -55,5 +61,11 @@ class LedgerEntry(Document):
                 "name": "lots",
                 "partialFilterExpression": {"remaining": {"$gt": 0}},
             },
+            {
+                "fields": ["expires_at", "id"],
+                "name": "expiring",
+                "partialFilterExpression": {"remaining": {"$gt": 0}},
+            },
+            {"fields": ["organization", "-at", "-id"], "name": "organization_newest"},
         ],
     }

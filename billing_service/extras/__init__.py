@@ -1,16 +1,35 @@
-"""Prepaid extras: the ledger that holds them (booking), and disputed ones given back (dispute_credit)."""
+"""Prepaid extras: the ledger that holds them (booking), packs that were bought (topups), money that went back
+(payments), units that are over (expiry), and disputed ones given back (dispute_credit).
+"""
 
-from .booking import Booked, balance_of, book, enter, find_entry, overflow_owed
+from .booking import Booked, balance_of, book, enter, find_entry, in_turn, overflow_owed
 from .dispute_credit import Wanted, credit_dispute, foretell_credit
+from .expiry import Expired, expire, find_expired
+from .payments import Dispute, Payment, Refund, foresee_payment, settle_payment
+from .topups import PackRefused, TopUp, book_top_up, find_top_up, read_top_up
 
 __all__ = [
     "Booked",
+    "Dispute",
+    "Expired",
+    "PackRefused",
+    "Payment",
+    "Refund",
+    "TopUp",
     "Wanted",
     "balance_of",
     "book",
+    "book_top_up",
     "credit_dispute",
     "enter",
+    "expire",
     "find_entry",
+    "find_expired",
+    "find_top_up",
+    "foresee_payment",
     "foretell_credit",
+    "in_turn",
     "overflow_owed",
+    "read_top_up",
+    "settle_payment",
 ]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 from mongoengine import Q
@@ -17,7 +17,11 @@ from ..errors import Conflict
 TRIES = 8
 GIVES = frozenset({"topup", "refund_reversed", "settlement"})
 TAKES = frozenset({"debit", "refund", "expiration"})
+# Booked although it moves nothing: that it was seen, and its money, count for the next one.
+EMPTY_TOO = frozenset({"refund", "refund_reversed"})
 NEVER = datetime.max.replace(tzinfo=UTC)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ def book(fields: Mapping[str, Any], also: Callable[[Booked], None] | None = None
             also(booked)
         return booked
 
+    return in_turn(write, f"The extras of {fields['organization']}")
+
+
+def in_turn(work: Callable[[], Result], what: str) -> Result:
+    """Run `work`, which enters bookings, in a transaction: anew when somebody else was first. Raises Conflict."""
     for attempt in range(TRIES):
         try:
-            return in_transaction(write)
+            return in_transaction(work)
         except (DuplicateKeyError, NotUniqueError):
             # Booked by somebody else meanwhile, or the organization's first two entries at once.
             time.sleep(0.01 * 2**attempt)
-    raise Conflict(f"The extras of {fields['organization']} were changed by others {TRIES} times. Try again.")
+    raise Conflict(f"{what} were changed by others {TRIES} times. Try again.")
 
 
 def enter(fields: Mapping[str, Any]) -> Booked:
@@ -61,7 +70,7 @@ def enter(fields: Mapping[str, Any]) -> Booked:
     known = find_entry(entry.ref, entry.refund_request_id)
     if entry.kind == "expiration":
         entry.units = -min(-entry.units, _remaining_of(entry.lot))
-    if known or entry.units == 0:
+    if known or (entry.units == 0 and entry.kind not in EMPTY_TOO):
         balance = balance_of(entry.organization)
         return Booked(known or entry, False, balance, balance)
     if (entry.units > 0 and entry.kind in TAKES) or (entry.units < 0 and entry.kind in GIVES):

@@ -20,8 +20,9 @@ from ..operations import Outcome
 from ..stripe_gateway import LiveCharge, LiveDispute, StripeGateway
 from ..subscriptions import named_organization, require_organization, stored_row
 from .booking import Booked, balance_of, book, find_entry
-
-DEBIT, CREDIT = "dispute:", "dispute_credit:"
+from .lifetimes import expiry_of_returned
+from .payments import CREDIT
+from .payments import DISPUTE as DEBIT
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _credit(org_id: ObjectId, wanted: Wanted, stripe: StripeGateway, now: dateti
         "refund_request_id": wanted.refund_request_id,
         "lot": debit.lot,
         "at": now,
-        "expires_at": _expiry(debit, now),
+        "expires_at": expiry_of_returned(debit, now),
     }
 
 
@@ -132,23 +133,22 @@ def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute
 
 
 def _units(debit: LedgerEntry, amount: int) -> int:
-    """The part of the units that were taken which the amount is of the money withdrawn, rounded down."""
+    """The part of the units that were taken which the amount is of the money withdrawn, rounded down.
+
+    Units of a refund that failed while the dispute held its money were taken for the dispute as well.
+    """
     if amount > debit.amount:
         most = f"is more than the {debit.amount} that the dispute withdrew"
         raise InvalidRequest(f"{amount} {most}. Nothing was credited.", errors={"amountCents": [most]})
-    units = -debit.units * amount // debit.amount
+    of_payment = LedgerEntry.objects(payment_intent=debit.payment_intent) if debit.payment_intent else ()
+    taken = debit.units + sum(each.units for each in of_payment if each.ref.startswith(f"{debit.ref}:"))
+    units = -taken * amount // debit.amount
     if units == 0:
         raise InvalidRequest(
             f"{amount} of the {debit.amount} withdrawn is less than one unit. Nothing was credited.",
             errors={"amountCents": ["is less than one unit"]},
         )
     return units
-
-
-def _expiry(debit: LedgerEntry, now: datetime) -> datetime | None:
-    """The units last as long as they would have when they were taken; those of a lot that was over do not expire."""
-    expires_at = LedgerEntry.objects(id=debit.lot).scalar("expires_at").first() if debit.lot else None
-    return now + (expires_at - debit.at) if expires_at and expires_at > debit.at else None
 
 
 def _unchanged(entry: LedgerEntry, org_id: ObjectId, wanted: Wanted) -> Outcome:

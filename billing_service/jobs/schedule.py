@@ -36,6 +36,7 @@ SCHEDULE: tuple[Row, ...] = (
     # Not on the hour, when everybody's jobs ask Stripe.
     Row("missed_events", "7 * * * *", "billing_service.jobs.missed_events.missed_events"),
     Row("weekly_reset", "0 1 * * *", "billing_service.jobs.weekly_reset.weekly_reset"),
+    Row("extras_expiry", "0 2 * * *", "billing_service.jobs.extras_expiry.extras_expiry"),
     Row("dunning", "0 3 * * *", "billing_service.jobs.dunning.dunning"),
     Row("reconcile", "0 3 * * 0", "billing_service.jobs.reconcile.reconcile"),
 )

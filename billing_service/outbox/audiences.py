@@ -29,6 +29,11 @@ KINDS: dict[str, Kind] = {
         (BACKEND, PEOPLE),
         "The money of a dispute came back. If it had paid for extras, they stay debited until `next` is called.",
     ),
+    "extras_refused": Kind(
+        (PEOPLE,),
+        "Money for prepaid extras moved, and nobody can say how many units that is: nothing was booked. See the reason "
+        "in docs/runbooks/dead-letters.md, then replay.",
+    ),
     "refund_unresolved": Kind(
         (PEOPLE,),
         "Nobody knows whether Stripe carried out a refund. Look at the charge at Stripe; repeat the same "

@@ -127,11 +127,16 @@ class LiveCheckoutSession:
     amount_total: int | None
     currency: str | None
     created: datetime
+    # Before discounts and taxes: what the lines cost.
+    amount_subtotal: int | None = None
 
 
 @dataclass(frozen=True)
 class LiveDispute:
-    """A dispute of a charge, or a bank's inquiry (status `warning_...`); `amount` is minor units, fees not in it."""
+    """A dispute of a charge, or a bank's inquiry (status `warning_...`); `amount` is minor units, fees not in it.
+
+    `withdrawn`: the money was taken for it, and is not back.
+    """
 
     id: str
     charge: str
@@ -141,6 +146,7 @@ class LiveDispute:
     status: str
     reason: str
     created: datetime
+    withdrawn: bool = False
 
 
 def at(seconds: int | float | None) -> datetime | None:
@@ -275,6 +281,7 @@ def checkout_session(raw: dict[str, Any]) -> LiveCheckoutSession:
         amount_total=raw.get("amount_total"),
         currency=raw.get("currency"),
         created=datetime.fromtimestamp(raw["created"], UTC),
+        amount_subtotal=raw.get("amount_subtotal"),
     )
 
 
@@ -289,4 +296,5 @@ def dispute(raw: dict[str, Any]) -> LiveDispute:
         status=raw["status"],
         reason=raw["reason"],
         created=datetime.fromtimestamp(raw["created"], UTC),
+        withdrawn=sum(each["amount"] for each in raw.get("balance_transactions") or ()) < 0,
     )

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
-from .. import outbox, refunds
+from .. import extras, outbox, refunds
 from ..documents import WebhookEvent, in_transaction
 from ..documents.webhook_event import OUTCOMES
 from ..errors import CustomerShared
 from ..observability import ATTEMPTS, EVENT_SECONDS, EVENTS, log
 from ..subscriptions import Change, follow
 from . import ledger
-from .extras import ExtrasParked
+from .extras import TOPUP_MISSING, ExtrasRefused, TopUpMissing
 from .failures import is_outage
 from .handlers import HANDLERS, Desk, Errand
 from .ownership import OwnerDisputed, OwnerUnknown, exists, known_owner, note_dispute, wake_attached, wake_organization
@@ -68,7 +68,7 @@ def run_errands(tasks: Sequence[Task], desk: Desk) -> list[tuple[WebhookEvent, s
 
 def _carry_out(tasks: Sequence[Task], desk: Desk) -> None:
     if not tasks[0].errand.look:
-        in_transaction(lambda: _settle(tasks, desk))
+        extras.in_turn(lambda: _settle(tasks, desk), f"The extras of {tasks[0].errand.organization}")
         return
     look(tasks, desk)
 
@@ -103,7 +103,17 @@ def look(tasks: Sequence[Task], desk: Desk, *, dry_run: bool = False) -> Change:
 def _settle(tasks: Sequence[Task], desk: Desk) -> None:
     refunds.follow(chain.from_iterable(task.errand.refunds for task in tasks), desk.clock)
     outbox.put(chain.from_iterable(task.errand.signals for task in tasks))
+    for task in tasks:
+        _book(task.errand, desk)
     ledger.settle_all([task.settlement for task in tasks])
+
+
+def _book(errand: Errand, desk: Desk) -> None:
+    if errand.top_up:
+        extras.book_top_up(errand.top_up, desk.clock())
+        ledger.wake_unknown(reason=TOPUP_MISSING, organization=errand.top_up.organization)
+    if errand.payment:
+        extras.settle_payment(errand.payment, desk.clock())
 
 
 def _wake_attached(change: Change, errands: Sequence[Errand]) -> None:
@@ -140,8 +150,11 @@ def _refused(event: WebhookEvent, error: Exception, desk: Desk, trial: ledger.Tr
     if isinstance(error, OwnerDisputed):
         note_dispute(error, customer=event.stripe_customer_id, subscription=event.stripe_subscription_id)
         return ledger.bury(event, error, trial, reason=error.reason, organization=error.organization)
-    if isinstance(error, ExtrasParked):
-        return ledger.bury(event, error, trial, reason=error.reason)
+    if isinstance(error, TopUpMissing):
+        return _wait_for_top_up(event, error, desk, trial)
+    if isinstance(error, ExtrasRefused):
+        told = error.told(event.event["data"]["object"]["id"], event.organization, desk.clock())
+        return ledger.bury(event, error, trial, reason=error.reason, also=(told,))
     if isinstance(error, CustomerShared):
         return ledger.bury(event, error, trial, reason=error.code)
     if is_outage(error):
@@ -165,6 +178,16 @@ def _wait_for_owner(event: WebhookEvent, error: OwnerUnknown, desk: Desk, trial:
         wake_organization(error.organization)
     elif owner := known_owner(event.stripe_subscription_id, event.stripe_customer_id):
         wake_attached(owner, subscriptions=[event.stripe_subscription_id], customers=[event.stripe_customer_id])
+    return end
+
+
+def _wait_for_top_up(event: WebhookEvent, error: TopUpMissing, desk: Desk, trial: ledger.Trial) -> str:
+    end = ledger.fail(
+        event, error, trial, delays=desk.retry_delays, reason=TOPUP_MISSING, organization=error.organization
+    )
+    # As with an owner: it may have been booked between our look and this write.
+    if extras.find_top_up(error.payment_intent):
+        ledger.wake_unknown(reason=TOPUP_MISSING, event_id=event.event_id)
     return end
 
 

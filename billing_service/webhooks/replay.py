@@ -8,6 +8,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from .. import extras
 from ..documents import WebhookEvent, in_transaction
 from ..errors import (
     AlreadySucceeded,
@@ -27,9 +28,9 @@ from ..stripe_gateway import VerifiedEvent
 from ..subscriptions import Change
 from . import ledger
 from .errands import Task, find_errand, look
-from .extras import ExtrasParked
+from .extras import TOPUP_MISSING, ExtrasRefused, TopUpMissing
 from .failures import is_outage, message_of
-from .handlers import HANDLERS, Desk
+from .handlers import HANDLERS, Desk, Errand
 from .intake import WRONG_ACCOUNT, WRONG_MODE, receive
 from .ownership import OwnerDisputed, OwnerUnknown
 
@@ -50,6 +51,8 @@ class Forecast:
     detail: str | None = None
     change: Change | None = None
     signals: tuple[str, ...] = ()
+    # The balance of prepaid extras before and after, if it would move.
+    extras: tuple[int, int] | None = None
 
     def facts(self) -> dict[str, Any]:
         """The forecast as plain values, the row's changes field by field."""
@@ -63,7 +66,8 @@ class Forecast:
             "changes": [
                 {"field": name, "previous": (before or {}).get(name), "updated": (after or {}).get(name)}
                 for name in names
-            ],
+            ]
+            + ([{"field": "extras", "previous": self.extras[0], "updated": self.extras[1]}] if self.extras else []),
             "previous": before,
             "updated": after,
             "signals": list(self.signals),
@@ -199,8 +203,10 @@ def foresee(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> Foreca
         errand = find_errand(event, desk)
         task = Task(event, errand, ledger.Trial(source="replay"))
         change = look([task], desk, dry_run=True) if errand.look else None
-    except (OwnerDisputed, ExtrasParked) as error:
+    except (OwnerDisputed, ExtrasRefused) as error:
         return Forecast("dead", reason=error.reason, detail=str(error))
+    except TopUpMissing as error:
+        return Forecast("dead", error.organization, TOPUP_MISSING, str(error))
     except OwnerUnknown as error:
         return Forecast("dead", error.organization, ledger.UNKNOWN_OWNER, str(error))
     except (CustomerShared, StripeMissing) as error:
@@ -210,7 +216,20 @@ def foresee(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> Foreca
             raise
         return Forecast("dead", event.organization, "handler_failed", f"{type(error).__name__}: {message_of(error)}")
     names = [signal.name for signal in errand.signals] + [signal.name for signal in (change.signals if change else ())]
-    return Forecast(errand.outcome, errand.organization, change=change, signals=tuple(names))
+    moved = _extras_after(errand, desk)
+    return Forecast(errand.outcome, errand.organization, change=change, signals=tuple(names), extras=moved)
+
+
+def _extras_after(errand: Errand, desk: Desk) -> tuple[int, int] | None:
+    if errand.organization is None:
+        return None
+    units = 0
+    if errand.top_up and extras.find_entry(errand.top_up.ref) is None:
+        units = errand.top_up.units
+    if errand.payment:
+        units = extras.foresee_payment(errand.payment, desk.clock())
+    before = extras.balance_of(errand.organization)
+    return (before, before + units) if units else None
 
 
 def find_replay(job_id: str) -> Replayed:

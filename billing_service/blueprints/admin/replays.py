@@ -40,7 +40,10 @@ class ReplayAskedSchema(Wire):
     reason = fields.String(allow_none=True)
     detail = Words(allow_none=True)
     org_id = OrgId(allow_none=True)
-    changes = fields.List(fields.Nested(FieldChangeSchema), metadata={"description": "of the subscription, by field"})
+    changes = fields.List(
+        fields.Nested(FieldChangeSchema),
+        metadata={"description": "of the subscription, by field, and of the balance of extras"},
+    )
     previous = fields.Nested(SubscriptionSchema, allow_none=True)
     updated = fields.Nested(SubscriptionSchema, allow_none=True)
     signals = fields.List(fields.String(), metadata={"description": "what others would be told"})

@@ -6,10 +6,11 @@ from bson import ObjectId
 
 from ... import outbox, refunds
 from ...documents import OutboxSignal, WebhookEvent
+from ...extras import Payment
 from ...stripe_gateway import LiveCharge, LiveCheckoutSession
 from ...stripe_gateway.shapes import charge as read_charge
 from ...stripe_gateway.shapes import id_of
-from ..extras import park_extras, sold_extras
+from ..extras import TopUpMissing, payment_shown, sold_extras
 from ..ownership import known_owner, owner_of_named
 from .registry import NOT_OURS, Desk, Errand, handles
 
@@ -18,9 +19,10 @@ from .registry import NOT_OURS, Desk, Errand, handles
 def follow_refund(event: WebhookEvent, subject: dict[str, Any], desk: Desk) -> Errand:
     """Settle the refund requests that it tells of; debit refunded extras. Others' refunds move nothing here."""
     charge = _charge(subject, desk)
-    if charge and sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
-        park_extras(subject["id"], "debited")
+    payment = _payment(charge, subject, desk)
     owner, told = refunds.told_by(subject, desk.stripe)
+    if payment:
+        return Errand(payment.organization, refunds=told, payment=payment)
     if told:
         return Errand(owner, refunds=told)
     return Errand(known_owner(None, charge.customer) if charge else None)
@@ -41,9 +43,23 @@ def follow_disputed_money(event: WebhookEvent, subject: dict[str, Any], desk: De
     charge = _charge(subject, desk)
     if event.type == "charge.dispute.funds_reinstated":
         return _told("dispute_reinstated", _owner(charge, desk), subject, desk)
-    if charge and sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
-        park_extras(subject["id"], "debited")
+    payment = _payment(charge, subject, desk)
+    if payment:
+        return Errand(payment.organization, payment=payment)
     return Errand(_owner(charge, desk))
+
+
+def _payment(charge: LiveCharge | None, subject: dict[str, Any], desk: Desk) -> Payment | None:
+    """What of the charge's money went back, if it paid for extras. Raises TopUpMissing if they are not credited yet."""
+    payment = payment_shown(charge, subject, desk.stripe) if charge else None
+    if payment or charge is None or not sold_extras(charge.payment_intent, charge.metadata, desk.stripe):
+        return payment
+    raise TopUpMissing(
+        f"{charge.id} paid for prepaid extras whose top-up is not booked yet. Nothing was booked; this is tried again "
+        "as soon as the Checkout Session of the payment is credited.",
+        charge.payment_intent,
+        _owner(charge, desk),
+    )
 
 
 def _told(name: str, owner: ObjectId | None, subject: dict[str, Any], desk: Desk) -> Errand:

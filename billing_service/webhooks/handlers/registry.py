@@ -8,6 +8,7 @@ from typing import Any
 from bson import ObjectId
 
 from ...documents import OutboxSignal, WebhookEvent
+from ...extras import Payment, TopUp
 from ...plans import Plans
 from ...refunds import Seen
 from ...stripe_gateway import StripeGateway
@@ -29,7 +30,7 @@ class Errand:
 
     `look`: bring the organization's row to what Stripe shows now; `subscriptions` and `customers` are what the
     event names. `signals` are stored as the event is settled, `refunds` settle requests of
-    ours. Without an organization it is not ours: ignored.
+    ours, `top_up` and `payment` are booked in the ledger of extras. Without an organization it is not ours: ignored.
     """
 
     organization: ObjectId | None
@@ -40,12 +41,15 @@ class Errand:
     deleted_customer: str | None = None
     signals: tuple[OutboxSignal, ...] = ()
     refunds: tuple[Seen, ...] = ()
+    top_up: TopUp | None = None
+    payment: Payment | None = None
     source: str = "webhook"
 
     @property
     def outcome(self) -> str:
         """What a settled event is called."""
-        return "applied" if self.organization and (self.look or self.signals or self.refunds) else "ignored"
+        effects = (self.look, self.signals, self.refunds, self.top_up, self.payment)
+        return "applied" if self.organization and any(effects) else "ignored"
 
 
 NOT_OURS = Errand(None)

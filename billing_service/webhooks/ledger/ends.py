@@ -120,11 +120,20 @@ def defer(event: WebhookEvent, error: BaseException, trial: Trial) -> str:
 
 
 def bury(
-    event: WebhookEvent, error: BaseException, trial: Trial, *, reason: str, organization: ObjectId | None = None
+    event: WebhookEvent,
+    error: BaseException,
+    trial: Trial,
+    *,
+    reason: str,
+    organization: ObjectId | None = None,
+    also: Iterable[OutboxSignal] = (),
 ) -> str:
-    """No attempt after this one could help: dead at once; returns the state. Raises LeaseLost."""
+    """No attempt after this one could help: dead at once; returns the state. Raises LeaseLost.
+
+    `also` is told besides, as the event dies.
+    """
     facts = told(error, trial) | {"reason": reason} | _owned_by(event, organization)
-    return _end(event, facts | {"attempts": event.attempts + 1}, reason)
+    return _end(event, facts | {"attempts": event.attempts + 1}, reason, also)
 
 
 def ask_replay(event: WebhookEvent, *, actor: str, states: Iterable[str]) -> str | None:
@@ -156,13 +165,13 @@ def close(event_id: str, *, by: str, note: str | None) -> bool:
     return collection().update_one({"event_id": event_id, "state": "dead"}, [{"$set": fields}]).matched_count == 1
 
 
-def wake_unknown(*, learned: ObjectId | None = None, **whose: Any) -> int:
-    """Make events due again that waited for, or died of, an unknown organization; returns how many.
+def wake_unknown(*, learned: ObjectId | None = None, reason: str = UNKNOWN_OWNER, **whose: Any) -> int:
+    """Make events due again that waited for, or died of, what was unknown (an organization); returns how many.
 
     `whose` are fields of the event: organization, stripe_customer_id or stripe_subscription_id. `learned` is the
     organization that they are known to be of by now.
     """
-    waiting = whose | {"reason": UNKNOWN_OWNER, "state": {"$in": ["failed", "dead"]}}
+    waiting = whose | {"reason": reason, "state": {"$in": ["failed", "dead"]}}
     # A replay that waits goes on as the replay it is, only now.
     fields = {
         "state": "failed",
@@ -179,7 +188,7 @@ def _owned_by(event: WebhookEvent, organization: ObjectId | None = None) -> dict
     return {"organization": owner} if owner else {}
 
 
-def _end(event: WebhookEvent, fields: dict[str, Any], reason: str) -> str:
+def _end(event: WebhookEvent, fields: dict[str, Any], reason: str, also: Iterable[OutboxSignal] = ()) -> str:
     # A forced replay of a good event that fails leaves it as it was, with one more line.
     state = event.returns_to or "dead"
     if state != "dead":
@@ -195,7 +204,7 @@ def _end(event: WebhookEvent, fields: dict[str, Any], reason: str) -> str:
 
     def die() -> None:
         _move(event, fields, cleared)
-        outbox.put([_obituary(event, reason)])
+        outbox.put([_obituary(event, reason), *also])
 
     in_transaction(die)
     return state

@@ -90,6 +90,10 @@ def test_each_reason_of_a_dead_letter_is_explained():
         "wrong_mode",
         "wrong_account",
         "extras_unsupported",
+        "topup_missing",
+        "pack_unknown",
+        "pack_mismatch",
+        "currency_mismatch",
         "outage",
         "lease_losses",
     }

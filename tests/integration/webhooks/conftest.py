@@ -145,3 +145,46 @@ def run(app, desk):
 def row():
     """The ledger's row of an event, by its id."""
     return lambda event_id: WebhookEvent.objects(event_id=event_id).first()
+
+
+@pytest.fixture
+def pack(stripe, sandbox):
+    """A finished Checkout Session for a pack of extras, of the sample plan file unless told otherwise."""
+
+    def make(org_id, *, outcome=None, customer=None, amount=4_900, quantity=1, pack_id="pack_100k", **more):
+        metadata = {"organizationId": str(org_id) if org_id else None, "kind": "extras", "packId": pack_id}
+        metadata = {name: value for name, value in metadata.items() if value}
+        price = stripe.prices.create(
+            {
+                "product": stripe.products.create({"name": "Pack"}).id,
+                "currency": more.pop("currency", "usd"),
+                "unit_amount": amount,
+            }
+        ).id
+        wanted = {
+            "mode": "payment",
+            "line_items": [{"price": price, "quantity": quantity}],
+            "success_url": "https://example.org/thanks",
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+        }
+        paid = more.pop("paid", None)
+        session = stripe.checkout.sessions.create(wanted | more | ({"customer": customer} if customer else {}))
+        if paid is not None:  # a discount
+            sandbox.patch(session.id, {"amount_total": paid})
+        sandbox.complete_checkout(session.id, outcome)
+        return stripe.checkout.sessions.retrieve(session.id)
+
+    return make
+
+
+@pytest.fixture
+def charge_of(stripe):
+    """The charge that a session's payment made."""
+    return lambda session: stripe.charges.list({"payment_intent": session.payment_intent}).data[0]
+
+
+@pytest.fixture
+def ends(row):
+    """State, outcome and reason of events, each once."""
+    return lambda ids: {(row(each).state, row(each).outcome, row(each).reason) for each in ids}

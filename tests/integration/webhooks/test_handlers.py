@@ -11,11 +11,6 @@ from billing_service.documents import Finding, Organization, OutboxSignal, Subsc
 SUCCESS = "https://saas.example/thanks"
 
 
-@pytest.fixture
-def ends(row):
-    return lambda ids: {(row(each).state, row(each).outcome, row(each).reason) for each in ids}
-
-
 APPLIED = ("succeeded", "applied", None)
 IGNORED = ("succeeded", "ignored", None)
 
@@ -299,48 +294,7 @@ def test_a_session_that_sold_nothing_of_ours_is_ignored(deliver, event_of, run, 
     assert ends([event["id"]]) == {IGNORED}
 
 
-# Extras, refunds and disputes
-
-
-@pytest.fixture
-def pack(stripe, sandbox):
-    """A finished Checkout Session for a pack of extras."""
-
-    def make(org_id, *, outcome="paid", customer=None):
-        metadata = {"organizationId": str(org_id), "kind": "extras", "packId": "pack_100k"}
-        product = stripe.products.create({"name": "Pack"})
-        price = stripe.prices.create({"product": product.id, "currency": "usd", "unit_amount": 4900}).id
-        session = stripe.checkout.sessions.create(
-            {
-                "mode": "payment",
-                "line_items": [{"price": price, "quantity": 1}],
-                "success_url": SUCCESS,
-                "metadata": metadata,
-                "payment_intent_data": {"metadata": metadata},
-            }
-            | ({"customer": customer} if customer else {})
-        )
-        sandbox.complete_checkout(session.id, outcome)
-        return stripe.checkout.sessions.retrieve(session.id)
-
-    return make
-
-
-def test_paid_extras_are_parked_by_name(billed, pack, arrive, run, ends, row):
-    it = billed()
-    pack(it.org_id, customer=it.customer)
-    ids = arrive("checkout.session.completed")
-    run()
-    assert ends(ids) == {("dead", None, "extras_unsupported")}
-    assert row(ids[0]).organization == it.org_id
-    assert "replay" in row(ids[0]).history[-1].error_message
-
-
-def test_unpaid_extras_are_nothing_yet(organization, pack, arrive, run, ends):
-    pack(organization(), outcome="unpaid")
-    ids = arrive("checkout.session.completed")
-    run()
-    assert ends(ids) == {IGNORED}
+# Refunds and disputes; of extras: test_extras.py
 
 
 def test_a_refund_of_a_subscription_moves_nothing(billed, stripe, arrive, run, ends, row):
@@ -353,31 +307,6 @@ def test_a_refund_of_a_subscription_moves_nothing(billed, stripe, arrive, run, e
     assert ends(ids) == {IGNORED}
     assert it.row.version == version
     assert row(ids[0]).organization == it.org_id
-
-
-def test_a_refund_of_extras_is_parked_by_name(billed, pack, stripe, arrive, run, ends):
-    it = billed()
-    session = pack(it.org_id, customer=it.customer)
-    stripe.refunds.create({"payment_intent": session.payment_intent})
-    ids = arrive("charge.refunded", "refund.created")
-    run()
-    assert ends(ids) == {("dead", None, "extras_unsupported")}
-
-
-@pytest.mark.parametrize("shown", ["no session", "an unpaid session"])
-def test_a_refund_of_extras_is_parked_though_its_session_is_not_shown_as_paid(
-    billed, pack, stripe, sandbox, arrive, run, ends, shown
-):
-    it = billed()
-    session = pack(it.org_id, customer=it.customer)
-    stripe.refunds.create({"payment_intent": session.payment_intent})
-    if shown == "no session":
-        sandbox.remove(session.id)
-    else:
-        sandbox.patch(session.id, {"payment_status": "unpaid"})
-    ids = arrive("charge.refunded", "refund.created")
-    run()
-    assert ends(ids) == {("dead", None, "extras_unsupported")}
 
 
 def test_a_dispute_whose_charge_is_not_shown_is_a_failure(billed, stripe, sandbox, arrive, run, row):
@@ -421,18 +350,6 @@ def test_the_end_of_a_dispute_is_told_of(billed, stripe, sandbox, arrive, run, o
     if outcome == "won":
         assert str(it.org_id) in OutboxSignal.objects(name=signal).first().facts["next"]
     assert WebhookEvent.objects(state__ne="succeeded").count() == 0
-
-
-def test_disputed_extras_are_parked_by_name(billed, pack, stripe, sandbox, arrive, run, ends):
-    it = billed()
-    session = pack(it.org_id)  # a guest: the charge names no customer
-    charge = stripe.charges.list({"payment_intent": session.payment_intent}).data[0]
-    sandbox.dispute(charge.id)
-    withdrawn, opened = arrive("charge.dispute.funds_withdrawn"), arrive("charge.dispute.created")
-    run()
-    assert ends(withdrawn) == {("dead", None, "extras_unsupported")}
-    assert ends(opened) == {APPLIED}
-    assert OutboxSignal.objects(name="dispute_opened").first().organization == it.org_id
 
 
 def test_a_dispute_of_a_buyer_for_whom_checkout_made_a_customer(billed, pack, stripe, sandbox, arrive, run, ends):
