@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import chain
 
 from .. import extras, outbox, refunds
-from ..documents import WebhookEvent, in_transaction
+from ..documents import WebhookEvent
 from ..documents.webhook_event import OUTCOMES
 from ..errors import CustomerShared
 from ..observability import ATTEMPTS, EVENT_SECONDS, EVENTS, log
