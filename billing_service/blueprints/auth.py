@@ -1,6 +1,10 @@
-"""Signing in and out, where this service makes its own tokens. The routes are open: they check what they are sent."""
+"""Signing in and out, where this service makes its own tokens; who one is, whoever made the token.
+
+The routes are open: they check what they are sent.
+"""
 
 import ipaddress
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import after_this_request, g, request
@@ -8,6 +12,7 @@ from flask_jwt_extended import get_jwt_request_location
 from marshmallow import fields
 
 from .. import identity, tokens
+from ..access import Identity, refund_limit
 from ..documents import AdminUser
 from ..errors import LoginNotAvailable, LoginRefused, RefreshReused, Unauthorized
 from ..observability import log
@@ -45,10 +50,27 @@ class PairSchema(Wire):
     user = fields.Nested(SignedInSchema)
 
 
+class MeSchema(Wire):
+    """Who the token stands for, and what pages need to know to offer only what will be allowed."""
+
+    actor = fields.String(metadata={"description": "the name in the audit log"})
+    user = fields.Nested(
+        SignedInSchema, allow_none=True, metadata={"description": "null: the token was made by nobody's sign-in"}
+    )
+    roles = fields.List(fields.String())
+    permissions = fields.List(fields.String())
+    max_refund_amount = fields.Integer(
+        allow_none=True, metadata={"description": "the most of a charge, in minor units; null: no limit"}
+    )
+    requires_note = fields.Boolean(metadata={"description": "mutations without a note are refused"})
+    livemode = fields.Boolean(metadata={"description": "whether ids of Stripe's are of the live mode"})
+    expires_at = Instant(metadata={"description": "of the token that was sent"})
+
+
 @blueprint.before_request
 def refuse_without_key() -> None:
     """Refuse where tokens come from an issuer."""
-    if request.method != "OPTIONS" and not runtime.settings.jwt_secret_key:
+    if request.method != "OPTIONS" and request.endpoint != "auth.show_me" and not runtime.settings.jwt_secret_key:
         raise LoginNotAvailable("Tokens come from the issuer of JWT_PUBLIC_KEY or JWT_JWKS_URL: sign in there.")
 
 
@@ -103,6 +125,33 @@ def logout(query: dict, body: dict) -> None:
     identity.revoke(claims, now=runtime.clock())
     g.actor = claims["sub"]
     after_this_request(unset_cookies)
+
+
+@blueprint.get("/me")
+@blueprint.arguments(Wire, location="query")
+@blueprint.response(200, MeSchema)
+def show_me(query: dict) -> dict[str, Any]:
+    """Tell who the token stands for and what it allows."""
+    claims = verify_token()
+    settings, me = runtime.settings, Identity.from_claims(claims, runtime.settings.jwt_roles_claim)
+    g.actor = me.actor
+
+    @after_this_request
+    def finish(response: Any) -> Any:
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    signed_in = {"id": claims.get(identity.USER), "email": me.actor, "roles": list(me.roles)}
+    return {
+        "actor": me.actor,
+        "user": signed_in if identity.USER in claims else None,
+        "roles": list(me.roles),
+        "permissions": sorted(me.permissions),
+        "max_refund_amount": refund_limit(me.roles, settings.max_refund_amounts),
+        "requires_note": settings.require_note,
+        "livemode": settings.livemode,
+        "expires_at": datetime.fromtimestamp(claims["exp"], UTC),
+    }
 
 
 def client_address() -> str:

@@ -31,6 +31,8 @@ OPEN = {
     "auth.login",
     "auth.refresh",
     "auth.logout",
+    # It tells of the token that it is sent, and every one may know that.
+    "auth.show_me",
 }
 VALUES = {
     "orgId": str(ObjectId("5" * 24)),

@@ -1,4 +1,4 @@
-"""Plans set by hand: Stripe is not touched, and nothing that Stripe says undoes them."""
+"""The plans, and plans set by hand: Stripe is not touched, and nothing that Stripe says undoes them."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from ... import subscriptions
 from ...operations import Running
 from ...runtime import runtime
 from ..guard import requires
-from ..wire import DryRunQuery, Instant, MutationHeaders, NoteBody, OrgId
+from ..wire import DryRunQuery, Instant, MutationHeaders, NoteBody, OrgId, Wire
 from . import blueprint
 from .mutations import mutate
 from .schemas import SyncSchema
@@ -27,6 +27,26 @@ def _known_plan(value: str) -> None:
 def _ahead(value: datetime) -> None:
     if not timedelta() < value - runtime.clock() <= LONGEST:
         raise ValidationError("must lie ahead, by ten years at most")
+
+
+class PlanSchema(Wire):
+    id = fields.String()
+    name = fields.String()
+    weekly_quota = fields.Integer(metadata={"description": "units per ISO week"})
+    prices = fields.List(fields.String(), metadata={"description": "the prices at Stripe that mean it"})
+
+
+class PlansSchema(Wire):
+    items = fields.List(fields.Nested(PlanSchema), metadata={"description": "in their rank, the lowest first"})
+
+
+@blueprint.get("/plans")
+@blueprint.arguments(Wire, location="query")
+@blueprint.response(200, PlansSchema)
+@requires("customer:read")
+def list_plans(query: dict[str, Any]) -> dict[str, Any]:
+    """List the plans of the plan file, the lowest first."""
+    return {"items": runtime.plans.plans}
 
 
 class BumpBody(NoteBody):
