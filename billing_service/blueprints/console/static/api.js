@@ -1,7 +1,8 @@
-// The documented API, and the token that it is called with.
+// The documented API: how it is called, and how its refusals come back. Who calls it is credentials.js's.
 
-const KEPT = "billing-console-token";
-let askForToken = null;
+import * as credentials from "./credentials.js";
+
+let askToSignIn = null;
 
 /** A refusal: the API's problem+json, or the network's failure in the same shape. */
 export class Problem extends Error {
@@ -11,43 +12,59 @@ export class Problem extends Error {
   }
 }
 
-export const token = {
-  get: () => sessionStorage.getItem(KEPT),
-  set: (value) => sessionStorage.setItem(KEPT, value),
-  clear: () => sessionStorage.removeItem(KEPT),
-};
-
-/** What the token says of its holder; the service alone decides whether it is true. */
-export function holder() {
-  try {
-    const part = token.get().split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
-    const bytes = Uint8Array.from(atob(part), (each) => each.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return null;
-  }
-}
-
-/** `ask(why)` resolves to whether a token was given; calls that are refused with 401 wait for it. */
+/** `ask(why)` resolves to whether somebody signed in; calls that are refused with 401 wait for it. */
 export function onUnauthorized(ask) {
-  askForToken = ask;
+  askToSignIn = ask;
 }
 
-/** Call the API; a call that lacks a valid token is made again once there is one. Throws Problem. */
-export async function call(method, path, { body, key, signal } = {}) {
-  let why = token.get() ? null : "";
+/**
+ * Call the API and answer what it answers. A call that lacks a valid sign-in is made again once there is one.
+ * `query` is an object or URLSearchParams; `key` the Idempotency-Key. Throws Problem, or AbortError of `signal`.
+ */
+export async function call(method, path, { query, ...how } = {}) {
+  const answer = await answered(method, addressed(path, query), how);
+  return answer.status === 204 ? null : contentOf(answer);
+}
+
+/** Save what a path answers as a file (`format=csv`): the name is the answer's own, or `name`. */
+export async function download(path, { query, name, signal } = {}) {
+  const answer = await answered("GET", addressed(path, query), { signal });
+  const told = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") || "");
+  const address = URL.createObjectURL(await answer.blob());
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = told?.[1] || name;
+  link.click();
+  // The download has begun when the click returns, but reads the blob afterwards.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+function addressed(path, query) {
+  const text = new URLSearchParams(query || {}).toString();
+  return text ? `${path}${path.includes("?") ? "&" : "?"}${text}` : path;
+}
+
+async function answered(method, path, how) {
+  let why = credentials.present() ? null : "";
+  let renewed = false;
   for (;;) {
-    if (why !== null && !(await askForToken(why))) {
-      throw new Problem({ title: "Not signed in", detail: "Sign in with a token to go on.", code: "unauthorized" });
+    if (why !== null && !(await askToSignIn(why))) {
+      throw new Problem({ title: "Not signed in", detail: "Sign in to go on.", code: "unauthorized" });
     }
-    const answer = await send(method, path, body, key, signal);
-    if (answer.status !== 401) return read(answer);
-    why = (await contentOf(answer)).detail || "The token is not accepted.";
+    const sentAs = credentials.mark();
+    const answer = await send(method, path, how);
+    if (answer.ok) return answer;
+    const problem = await problemOf(answer);
+    if (answer.status !== 401) throw new Problem(problem);
+    why = null;
+    if (renewed || !(await credentials.renew(sentAs))) why = problem.detail || "The sign-in is not accepted any more.";
+    renewed = why === null;
   }
 }
 
-async function send(method, path, body, key, signal) {
-  const headers = { Authorization: `Bearer ${token.get()}`, Accept: "application/json" };
+/** One request, with the sign-in that there is; throws Problem if there is no answer at all. */
+export async function send(method, path, { body, key, signal } = {}) {
+  const headers = { Accept: "application/json", ...credentials.headers(method) };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   try {
@@ -57,7 +74,7 @@ async function send(method, path, body, key, signal) {
       signal,
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
-      credentials: "omit",
+      credentials: credentials.pasted() ? "omit" : "same-origin",
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -69,26 +86,33 @@ async function send(method, path, body, key, signal) {
   }
 }
 
-async function read(answer) {
-  const content = await contentOf(answer);
-  if (!answer.ok) throw new Problem(content);
-  return content;
-}
-
 async function contentOf(answer) {
   try {
     return await answer.json();
-  } catch {
-    return {
-      title: `The service answered ${answer.status}`,
-      detail: "The answer could not be read.",
-      status: answer.status,
-      requestId: answer.headers.get("X-Request-Id"),
-    };
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(unreadable(answer));
   }
 }
 
-/** A fresh Idempotency-Key; `crypto.randomUUID` exists in secure contexts only. */
+async function problemOf(answer) {
+  try {
+    return { requestId: answer.headers.get("X-Request-Id"), ...(await answer.json()) };
+  } catch {
+    return unreadable(answer);
+  }
+}
+
+function unreadable(answer) {
+  return {
+    title: `The service answered ${answer.status}`,
+    detail: "The answer could not be read.",
+    status: answer.status,
+    requestId: answer.headers.get("X-Request-Id"),
+  };
+}
+
+/** A fresh Idempotency-Key or id of a refund; `crypto.randomUUID` exists in secure contexts only. */
 export function freshKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return "console-" + Array.from(bytes, (each) => each.toString(16).padStart(2, "0")).join("");

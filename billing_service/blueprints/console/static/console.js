@@ -1,88 +1,32 @@
-// The console's page: which organization is shown follows the address, `/console#/customer/<id>`.
+// The console's page: which views there are, the search box, signing in.
 
-import { openAction } from "./actions.js";
-import { Problem, call } from "./api.js";
-import { customerView } from "./customer.js";
-import { byId, fill } from "./dom.js";
-import { trouble } from "./pieces.js";
+import { byId } from "./dom.js";
+import * as router from "./router.js";
 import * as signin from "./signin.js";
-import { VERDICTS } from "./words.js";
+import { view as customer } from "./views/customer.js";
+import { view as overview } from "./views/overview.js";
 
-const TITLE = document.title;
-let underWay = null;
-let shownId = null;
+// In the order of the navigation; the first is where one starts.
+const VIEWS = [overview, customer];
 
-function addressed() {
-  const match = /^#\/customer\/([^/]*)$/.exec(location.hash);
-  try {
-    return match ? decodeURIComponent(match[1]) : null;
-  } catch {
-    return match[1];
-  }
-}
-
-function lookUp(event) {
+function search(event) {
   event.preventDefault();
-  const id = byId("org-id").value.trim();
-  const address = `#/customer/${encodeURIComponent(id)}`;
-  if (location.hash === address) show();
-  else location.hash = address;
+  const text = byId("query").value.trim();
+  byId("query").blur();
+  router.go(router.address("customer", null, { q: text }));
 }
 
-/** Show what the address names; an answer that was overtaken by another address is dropped. */
-async function show({ quietly = false } = {}) {
-  underWay?.abort();
-  const id = addressed();
-  if (id === null) return showNothing();
-  const mine = (underWay = new AbortController());
-  byId("org-id").value = id;
-  fill(byId("trouble"));
-  if (id !== shownId) fill(byId("view"));
-  byId("view").setAttribute("aria-busy", "true");
-  say("Asking Stripe and the database …");
-  try {
-    const seen = await call("GET", `/api/admin/billing/customer/${encodeURIComponent(id)}`, { signal: mine.signal });
-    if (mine === underWay) showCustomer(seen, quietly);
-  } catch (error) {
-    if (mine === underWay && error.name !== "AbortError") showTrouble(error);
-  } finally {
-    if (mine === underWay) byId("view").removeAttribute("aria-busy");
-  }
+/** `/` is for searching, wherever one is, unless one is typing. */
+function shortcut(event) {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  if (document.querySelector("dialog[open]") || byId("search").hidden) return;
+  event.preventDefault();
+  byId("query").focus();
+  byId("query").select();
 }
 
-function showCustomer(seen, quietly) {
-  const again = () => show({ quietly: true });
-  fill(byId("view"), ...customerView(seen, (name) => openAction(name, seen, again)));
-  shownId = seen.organization.id;
-  const words = VERDICTS[seen.verdict] || seen.verdict;
-  document.title = `${seen.organization.name || seen.organization.id}: ${words}`;
-  say(`Looked at ${new Date().toISOString().slice(11, 19)} UTC.`);
-  if (!quietly) byId("customer").focus({ preventScroll: true });
-}
-
-function showTrouble(error) {
-  const problem = error instanceof Problem ? error.document : { title: "The console failed", detail: String(error) };
-  shownId = null;
-  document.title = TITLE;
-  fill(byId("view"));
-  fill(byId("trouble"), trouble(problem));
-  say("");
-}
-
-function showNothing() {
-  shownId = null;
-  document.title = TITLE;
-  fill(byId("view"));
-  fill(byId("trouble"));
-  say("Enter an organization's id to see what is stored here and what Stripe shows.");
-  byId("org-id").focus();
-}
-
-function say(words) {
-  byId("said").textContent = words;
-}
-
-byId("lookup").addEventListener("submit", lookUp);
-window.addEventListener("hashchange", () => show());
-signin.start(() => show());
-show();
+byId("search").addEventListener("submit", search);
+document.addEventListener("keydown", shortcut);
+signin.start(() => router.show());
+router.start(VIEWS);

@@ -1,15 +1,15 @@
 // Making elements. Data becomes text nodes and never markup: nothing here, and nothing elsewhere, parses HTML.
 
+const SVG = "http://www.w3.org/2000/svg";
+
 /** An element: `h("td", {class: "note"}, "text", otherElement)`. Null and false children are left out. */
 export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else element.setAttribute(key, value === true ? "" : String(value));
-  }
-  element.append(...present(children));
-  return element;
+  return made(document.createElement(name), attributes, children);
+}
+
+/** An element of a drawing. */
+export function s(name, attributes = {}, ...children) {
+  return made(document.createElementNS(SVG, name), attributes, children);
 }
 
 /** Replace what is inside of an element. */
@@ -19,6 +19,16 @@ export function fill(element, ...children) {
 
 export function byId(id) {
   return document.getElementById(id);
+}
+
+function made(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  element.append(...present(children));
+  return element;
 }
 
 function present(children) {

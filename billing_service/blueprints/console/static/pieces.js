@@ -1,24 +1,103 @@
 // Pieces that several parts of the page are made of.
 
-import { h } from "./dom.js";
-import { isMoment, moment, plain } from "./words.js";
+import { Problem } from "./api.js";
+import { fill, h } from "./dom.js";
+import * as session from "./session.js";
+import { ago, isMoment, localMoment, moment, plain } from "./words.js";
 
-const CODES = /^(cus|sub|price|ch|py|pi|evt|in|re|prod|req)_/;
+const CODES = /^(cus|sub|price|ch|py|pi|evt|in|re|pyr|dp|du|prod|req|cs|acct)_[A-Za-z0-9_]+$/;
 
-/** A value as a reader knows it: times as times, ids as code, nothing as a pale word. */
+// Where Stripe's dashboard shows an object of each kind; what is not here is searched for.
+const PLACES = {
+  cus: "customers",
+  sub: "subscriptions",
+  price: "prices",
+  prod: "products",
+  ch: "payments",
+  py: "payments",
+  pi: "payments",
+  in: "invoices",
+  evt: "events",
+  re: "refunds",
+  pyr: "refunds",
+  dp: "disputes",
+  du: "disputes",
+};
+
+/** The heading that a view begins with; the router gives it the focus. `more` stands below it. */
+export function heading(title, ...more) {
+  return h("header", { class: "heading" }, h("h1", { tabindex: "-1" }, title), ...more);
+}
+
+/** A value as a reader knows it: times as times, ids as code with a link, nothing as a pale word. */
 export function value(content) {
   if (content === null || content === undefined || content === "") return h("span", { class: "none" }, "none");
-  if (isMoment(content)) return h("time", { datetime: content }, moment(content));
-  if (typeof content === "string" && CODES.test(content)) return h("code", {}, content);
+  if (isMoment(content)) return moments(content);
+  if (typeof content === "string" && CODES.test(content)) return stripeLink(content);
   return h("span", {}, plain(content));
 }
 
-export function chip(text, tone) {
+/** A time in UTC, and below it in the reader's own zone and how long ago it was. */
+export function moments(content, { brief = false } = {}) {
+  if (!isMoment(content)) return value(content === undefined ? null : content);
+  const own = localMoment(content);
+  return h(
+    "time",
+    { datetime: content, class: "moment", title: `${own} (${ago(content)})` },
+    h("span", {}, moment(content)),
+    !brief && elsewhere(content) && h("span", { class: "local" }, own),
+  );
+}
+
+/** Whether the reader's clock shows another time than UTC. */
+function elsewhere(content) {
+  return new Date(content).getTimezoneOffset() !== 0;
+}
+
+/** An id of Stripe's: leads to the dashboard, in the mode that the service is in, and can be copied. */
+export function stripeLink(id, live = session.livemode()) {
+  const place = PLACES[String(id).split("_")[0]];
+  const base = `https://dashboard.stripe.com/${live ? "" : "test/"}`;
+  const target = place ? `${base}${place}/${encodeURIComponent(id)}` : `${base}search?query=${encodeURIComponent(id)}`;
+  return h(
+    "span",
+    { class: "id" },
+    h("a", { href: target, target: "_blank", rel: "noopener noreferrer", title: "Opens Stripe's dashboard" }, h("code", {}, id)),
+    copyButton(id),
+  );
+}
+
+/** An id of ours, that can be copied; `href` leads to where the console shows it. */
+export function ourId(id, href = null) {
+  return h("span", { class: "id" }, href ? h("a", { href }, h("code", {}, id)) : h("code", {}, id), copyButton(id));
+}
+
+function copyButton(text) {
+  const button = h("button", { type: "button", class: "copy", "aria-label": `Copy ${text}`, title: "Copy" });
+  button.addEventListener("click", async () => {
+    const copied = await copy(text);
+    button.classList.toggle("copied", copied);
+    document.getElementById("said").textContent = copied ? `Copied ${text}.` : `${text} could not be copied: mark it and copy it by hand.`;
+    setTimeout(() => button.classList.remove("copied"), 2000);
+  });
+  return button;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function chip(text, tone = "calm") {
   return h("span", { class: `chip ${tone}` }, text);
 }
 
-/** A problem+json in words, with what support needs to find it in the logs. */
-export function trouble(problem) {
+/** A problem+json in words, with what support needs to find it in the logs; `more` is what can be done. */
+export function trouble(problem, ...more) {
   const fields = Object.entries(problem.errors || {});
   return h(
     "div",
@@ -32,12 +111,33 @@ export function trouble(problem) {
       problem.code && [h("code", {}, problem.code), " "],
       problem.requestId && ["request id ", h("code", {}, problem.requestId)],
     ),
+    more.length > 0 && h("div", { class: "buttons" }, more),
   );
+}
+
+/** What was thrown, in words, with a button that tries again. */
+export function troubleOf(error, retry) {
+  const problem = error instanceof Problem ? error.document : { title: "The console failed", detail: String(error) };
+  return trouble(problem, retry && h("button", { type: "button", class: "quiet", onclick: () => retry() }, "Try again"));
+}
+
+/** Fill a part of a view with what it loads; its trouble stays its own. `draw(content)` gives the nodes. */
+export async function part(container, load, draw) {
+  container.setAttribute("aria-busy", "true");
+  if (!container.childNodes.length) fill(container, h("p", { class: "loading" }, "Loading …"));
+  try {
+    fill(container, draw(await load()));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    fill(container, troubleOf(error, () => part(container, load, draw)));
+  } finally {
+    container.removeAttribute("aria-busy");
+  }
 }
 
 /** A section with a heading; `id` names it for links and for readers of the page. */
 export function section(id, title, ...content) {
-  return h("section", { "aria-labelledby": id, class: "panel" }, h("h3", { id }, title), ...content);
+  return h("section", { "aria-labelledby": id, class: "panel" }, h("h2", { id }, title), ...content);
 }
 
 /** A table whose cells carry their column's name, which narrow screens show instead of the head. */

@@ -1,68 +1,127 @@
-// The token dialog: opens by itself when a call is refused with 401, above whatever is being typed.
+// Signing in: the dialog opens by itself when a call is refused with 401, above whatever is being typed, and the call
+// goes on once somebody signed in. By e-mail and password the service sets cookies; a pasted token stays in this tab.
 
-import { holder, onUnauthorized, token } from "./api.js";
-import { byId } from "./dom.js";
+import { Problem, onUnauthorized, send } from "./api.js";
+import * as credentials from "./credentials.js";
+import { byId, fill } from "./dom.js";
+import { trouble } from "./pieces.js";
+import * as session from "./session.js";
 import { moment } from "./words.js";
 
 let answerAll = null;
 let asked = null;
 
+/** `changed` is called when somebody signed in or out by the buttons of the page. */
 export function start(changed) {
-  const dialog = byId("token-dialog");
-  const form = byId("token-form");
-  const answer = (given) => {
-    dialog.close();
-    show();
-    const answered = answerAll;
-    answerAll = asked = null;
-    answered?.(given);
-  };
-
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    token.set(form.token.value.replace(/\s+/g, ""));
-    form.reset();
-    answer(true);
-  });
-  byId("token-cancel").addEventListener("click", () => answer(false));
-  dialog.addEventListener("cancel", (event) => {
+  byId("password-form").addEventListener("submit", submitted(byPassword));
+  byId("token-form").addEventListener("submit", submitted(byToken));
+  byId("use-token").addEventListener("click", () => choose("token"));
+  byId("use-password").addEventListener("click", () => choose("password"));
+  for (const button of document.querySelectorAll(".not-now")) button.addEventListener("click", () => answer(false));
+  byId("sign-in-dialog").addEventListener("cancel", (event) => {
     event.preventDefault();
     answer(false);
   });
   byId("sign-in").addEventListener("click", async () => {
     if (await ask("")) changed();
   });
-  byId("sign-out").addEventListener("click", () => {
-    token.clear();
-    show();
-    changed();
-  });
+  byId("sign-out").addEventListener("click", () => leave(changed));
   onUnauthorized(ask);
-  show();
+  session.onChange(show);
+  show(null);
 }
 
-/** Resolves to whether a token was given; several calls that wait get the same answer. */
+/** Resolves to whether somebody signed in; several calls that wait get the same answer. */
 function ask(why) {
-  byId("token-why").textContent = why;
+  byId("sign-in-why").textContent = why;
   if (!asked) {
     asked = new Promise((resolve) => {
       answerAll = resolve;
     });
-    byId("token-dialog").showModal();
+    choose(credentials.pasted() ? "token" : "password");
+    byId("sign-in-dialog").showModal();
+    (credentials.pasted() ? byId("token") : byId("email")).focus();
   }
   return asked;
 }
 
-function show() {
-  const claims = holder();
-  const who = byId("who");
-  if (!token.get()) who.textContent = "Not signed in";
-  else if (!claims) who.textContent = "Signed in";
-  else {
-    const roles = Array.isArray(claims.billing_roles) ? claims.billing_roles.join(", ") : "";
-    who.textContent = `${claims.sub || "somebody"}${roles ? ` (${roles})` : ""}`;
-    who.title = claims.exp ? `until ${moment(claims.exp * 1000)}` : "";
+function answer(given) {
+  byId("sign-in-dialog").close();
+  for (const form of [byId("password-form"), byId("token-form")]) form.reset();
+  fill(byId("sign-in-trouble"));
+  const answered = answerAll;
+  answerAll = asked = null;
+  answered?.(given);
+}
+
+function choose(how) {
+  byId("password-form").hidden = how !== "password";
+  byId("token-form").hidden = how !== "token";
+  fill(byId("sign-in-trouble"));
+  byId(how === "token" ? "token" : "email").focus();
+}
+
+function submitted(signIn) {
+  return async (event) => {
+    event.preventDefault();
+    const form = event.target;
+    const button = form.querySelector('[type="submit"]');
+    button.disabled = true;
+    fill(byId("sign-in-trouble"));
+    try {
+      await signIn(form);
+      await session.verify();
+      answer(true);
+    } catch (error) {
+      credentials.forgetPasted();
+      refused(error, form);
+    } finally {
+      button.disabled = false;
+    }
+  };
+}
+
+async function byPassword(form) {
+  const body = { email: form.email.value.trim(), password: form.password.value, cookies: true };
+  credentials.forgetPasted();
+  const answered = await send("POST", "/api/auth/login", { body });
+  if (answered.ok) return;
+  const problem = await answered.json().catch(() => ({ title: `The service answered ${answered.status}` }));
+  const wait = answered.headers.get("Retry-After");
+  throw new Problem(wait ? { ...problem, detail: `${problem.detail} Try again in ${wait} seconds.` } : problem);
+}
+
+async function byToken(form) {
+  credentials.paste(form.token.value);
+}
+
+function refused(error, form) {
+  const problem = error instanceof Problem ? error.document : { title: "The console failed", detail: String(error) };
+  byId("sign-in-why").textContent = "";
+  if (problem.code === "login_not_available") choose("token");
+  fill(byId("sign-in-trouble"), trouble(problem));
+  if (form === byId("password-form")) form.password.value = "";
+  (form.password || form.token).focus();
+}
+
+async function leave(changed) {
+  try {
+    await session.signOut();
+  } catch (error) {
+    byId("said").textContent = `You are still signed in: ${error.message}. Try again.`;
+    return;
   }
-  byId("sign-in").hidden = Boolean(token.get());
-  byId("sign-out").hidden = !token.get();
+  changed();
+}
+
+function show(known) {
+  const who = byId("who");
+  who.textContent = known ? `${known.user?.email || known.actor} (${known.roles.join(", ") || "no role"})` : "Not signed in";
+  who.title = known?.expiresAt ? `until ${moment(known.expiresAt)}` : "";
+  byId("mode").hidden = !known;
+  byId("mode").textContent = known?.livemode ? "live mode" : "test mode";
+  byId("mode").className = `chip ${known?.livemode ? "bad" : "calm"}`;
+  byId("search").hidden = !session.can("customer:read") || !known;
+  byId("sign-in").hidden = Boolean(known);
+  byId("sign-out").hidden = !known;
 }

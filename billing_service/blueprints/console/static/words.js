@@ -53,9 +53,24 @@ export const COMPARED = [
   "stripeCustomerId",
 ];
 
+const WITHOUT_MINOR = new Set(
+  ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"],
+);
+const WITH_THREE = new Set(["bhd", "jod", "kwd", "omr", "tnd"]);
+
 const RANK = ["info", "low", "medium", "high", "critical"];
 const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/;
 const DAY = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "UTC" });
+const LOCAL = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  timeZoneName: "short",
+});
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const UNITS = [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]];
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "short", timeZone: "UTC" });
 
 /** good, calm, info, unknown, warn or bad. */
@@ -91,6 +106,24 @@ export function moment(value) {
   return `${DAY.format(date)}, ${CLOCK.format(date)} UTC`;
 }
 
+/** The same time where the reader is: `22 Nov 2026, 15:03 CET` */
+export function localMoment(value) {
+  return LOCAL.format(new Date(value));
+}
+
+/** `3 minutes ago`, `in 2 days` */
+export function ago(value, now = Date.now()) {
+  const seconds = Math.round((new Date(value) - now) / 1000);
+  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) || UNITS.at(-1);
+  return RELATIVE.format(Math.trunc(seconds / size), unit);
+}
+
+/** How long something took or has lasted, in one unit: `4 minutes` */
+export function lasting(seconds) {
+  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) || UNITS.at(-1);
+  return count(Math.trunc(seconds / size), unit);
+}
+
 export function plain(value) {
   if (value === null || value === undefined || value === "") return "none";
   if (value === true) return "yes";
@@ -106,15 +139,42 @@ export function plain(value) {
   return String(value);
 }
 
-/** An amount in minor units; currencies differ in how many those are. */
+/** An amount in minor units, as people write it. */
 export function money(minor, currency) {
   if (minor === null || minor === undefined) return "none";
+  const digits = decimals(currency);
+  const code = (currency || "usd").toUpperCase();
+  const places = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   try {
-    const format = new Intl.NumberFormat("en", { style: "currency", currency: currency || "usd" });
-    return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
+    return new Intl.NumberFormat("en", { style: "currency", currency: code, ...places }).format(minor / 10 ** digits);
   } catch {
-    return `${minor} ${currency}`;
+    return `${minor} ${currency} (minor units)`;
   }
+}
+
+/** How many digits after the point Stripe's amounts have: for some currencies others than the standard says. */
+export function decimals(currency) {
+  const code = (currency || "usd").toLowerCase();
+  return WITHOUT_MINOR.has(code) ? 0 : WITH_THREE.has(code) ? 3 : 2;
+}
+
+/** Minor units as one types them: 2500 is "25.00". */
+export function inMajor(minor, currency) {
+  const digits = decimals(currency);
+  const text = String(minor).padStart(digits + 1, "0");
+  return digits ? `${text.slice(0, -digits)}.${text.slice(-digits)}` : text;
+}
+
+/** What one typed in minor units; digits are moved, nothing is calculated, so nothing is rounded. */
+export function inMinor(typed, currency) {
+  const [whole, fraction = ""] = typed.trim().split(".");
+  return Number(whole + fraction.padEnd(decimals(currency), "0"));
+}
+
+/** What a subscription costs: `2 × $79.00 a month` */
+export function price({ unitAmount, currency, quantity, interval }) {
+  const times = quantity > 1 ? `${quantity} × ` : "";
+  return `${times}${money(unitAmount, currency)}${interval ? ` a ${interval}` : ""}`;
 }
 
 /** `1 event`, `3 events` */

@@ -1,0 +1,90 @@
+// What happened to a customer, newest first: events, actions of people, findings, refunds, and what others were told.
+
+import { fill, h } from "../dom.js";
+import { feed } from "../feeds.js";
+import { chip, moments, section, value } from "../pieces.js";
+import { address } from "../router.js";
+import { count, label, money, plain } from "../words.js";
+
+const KINDS = [
+  ["", "everything"],
+  ["event", "events"],
+  ["action", "actions"],
+  ["finding", "findings"],
+  ["finding_resolved", "resolved findings"],
+  ["refund", "refunds"],
+  ["signal", "what others were told"],
+];
+const TONES = { succeeded: "good", dead: "bad", failed: "bad", unknown: "warn", rejected: "bad", received: "calm", accepted: "warn" };
+
+/** The section; it loads by itself. The kind that is chosen stands in the address as `kind`. */
+export function timeline(orgId, { query, signal }) {
+  const body = h("div", {});
+  const chosen = h("select", { id: "timeline-kind", name: "kind" }, KINDS.map(([kind, words]) => h("option", { value: kind, selected: kind === (query.get("kind") || "") }, words)));
+  const load = () =>
+    feed(body, {
+      path: `/api/admin/billing/timeline/${orgId}`,
+      query: chosen.value ? { kind: chosen.value } : {},
+      list: h("ol", { class: "timeline" }),
+      draw: item,
+      empty: chosen.value ? "Nothing of this kind." : "Nothing has happened yet.",
+      signal,
+    });
+  chosen.addEventListener("change", () => {
+    // Only this part is to be loaded anew, so the router is not told.
+    if (chosen.value) query.set("kind", chosen.value);
+    else query.delete("kind");
+    history.replaceState(null, "", address("customer", orgId, query));
+    fill(body);
+    load();
+  });
+  load();
+  const choice = h("div", { class: "inline" }, h("label", { for: "timeline-kind" }, "Show"), chosen);
+  return section("timeline", "Timeline", choice, body);
+}
+
+function item(one) {
+  const content = one[{ finding_resolved: "finding" }[one.kind] || one.kind];
+  const { tone, title, more } = DRAWN[one.kind]?.(content) || { title: label(one.kind), more: [plain(content)] };
+  return h(
+    "li",
+    { class: `happened ${tone || ""}`, "data-kind": one.kind },
+    moments(one.at),
+    h("div", {}, h("p", { class: "what" }, title), more.filter(Boolean).map((each) => h("p", {}, each))),
+  );
+}
+
+const DRAWN = {
+  event: (it) => ({
+    tone: TONES[it.state],
+    title: [h("a", { href: address("events", it.eventId) }, it.type), " ", chip(it.outcome || it.state, TONES[it.state])],
+    more: [
+      it.reason && `${label(it.reason)}.`,
+      it.lastError && `${it.lastError.errorClass}: ${it.lastError.message || ""}`,
+      it.attempts > 0 && `${count(it.attempts, "attempt")}.`,
+      value(it.eventId),
+    ],
+  }),
+  action: (it) => ({
+    tone: TONES[it.outcome],
+    title: [h("strong", {}, it.actor), ` ${label(it.action).toLowerCase()} `, chip(it.outcome, TONES[it.outcome])],
+    more: [it.note && h("q", {}, it.note), it.error, it.requestId && h("span", { class: "hint" }, "request id ", h("code", {}, it.requestId))],
+  }),
+  finding: (it) => finding(it, "Found: "),
+  finding_resolved: (it) => ({ ...finding(it, "Resolved: "), tone: "good" }),
+  refund: (it) => ({
+    tone: TONES[it.state],
+    title: [`Refund of ${money(it.amount, it.currency)} `, chip(it.state, TONES[it.state])],
+    more: [["by ", it.actor, " of ", value(it.chargeId)], it.note && h("q", {}, it.note), it.error && label(it.error)],
+  }),
+  signal: (it) => ({
+    tone: "",
+    title: [label(it.name.replaceAll(".", " ")), " ", chip(it.sentAt ? "told" : "not told yet", it.sentAt ? "calm" : "warn")],
+    more: [plain(it.facts), it.lastError],
+  }),
+};
+
+function finding(it, words) {
+  const state = it.state === "open" ? chip("open", "warn") : chip(it.state);
+  return { tone: it.severity, title: [words, label(it.kind), " ", chip(it.severity, it.severity), " ", state], more: [it.resolvedBy && `by ${it.resolvedBy}`] };
+}

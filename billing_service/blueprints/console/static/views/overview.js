@@ -1,0 +1,199 @@
+// Is all well? In words at the top, then the figures that say so; looked at again every half a minute while visible.
+
+import { call } from "../api.js";
+import { stackedBars } from "../charts.js";
+import { fill, h } from "../dom.js";
+import { chip, heading, moments, part, section, table, value } from "../pieces.js";
+import { address } from "../router.js";
+import { ago, count, label, lasting, moment } from "../words.js";
+import { judged } from "./overview_judged.js";
+
+const BASE = "/api/admin/billing";
+const EVERY = 30_000;
+const RUNS = "20";
+const LETTERS = "6";
+
+// From the ground up: what is done, then what is on its way, then what needs somebody.
+const STATES = [
+  { key: "succeeded", name: "succeeded", tone: "good", pattern: "plain" },
+  { key: "received", name: "received", tone: "info", pattern: "dots" },
+  { key: "processing", name: "in work", tone: "info", pattern: "rows" },
+  { key: "failed", name: "failed, tried again", tone: "warn", pattern: "diagonal" },
+  { key: "dead", name: "dead", tone: "bad", pattern: "cross" },
+  { key: "closed", name: "closed", tone: "calm", pattern: "columns" },
+];
+
+const JOBS = {
+  sweep: "Sweep: wakes what waits",
+  missed_events: "Missed events: asks Stripe what never arrived",
+  dunning: "Dunning: what is past due too long",
+  reconcile: "Reconciliation: everything against Stripe",
+};
+
+export const view = { name: "overview", title: "Overview", needs: "customer:read", show };
+
+async function show(container, context) {
+  const { signal, say } = context;
+  fill(container, h("p", { class: "loading" }, "Looking …"));
+  const letters = h("div", {});
+  const runs = h("div", {});
+  const load = async () => {
+    const seen = await call("GET", `${BASE}/overview`, { signal });
+    drawWhenUnused(container, () => draw(container, seen, { letters, runs, ...context }));
+    return seen;
+  };
+  const seen = await load();
+  say(judged(seen).title);
+  const parts = () => {
+    if (context.can("deadletter:read")) part(letters, () => call("GET", `${BASE}/dead-letters/groups`, { query: { limit: LETTERS }, signal }), groups);
+    part(runs, () => call("GET", `${BASE}/reconciliations`, { query: { limit: RUNS }, signal }), divergences);
+  };
+  parts();
+  repeat(signal, async () => {
+    const now = await load();
+    parts();
+    if (judged(now).title !== judged(seen).title) say(judged(now).title);
+  });
+}
+
+/** Again and again until the view is left; not while nobody looks, and quietly: what fails is tried the next time. */
+function repeat(signal, work) {
+  const timer = setInterval(async () => {
+    if (document.hidden || document.querySelector("dialog[open]")) return;
+    try {
+      await work();
+    } catch (error) {
+      if (error.name !== "AbortError") stale();
+    }
+  }, EVERY);
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+function stale() {
+  const mark = document.getElementById("looked");
+  if (mark) mark.textContent = `${mark.dataset.at} The last look failed; this is what was seen before.`;
+}
+
+/** What has the focus or is opened must not vanish under somebody's hands. */
+function drawWhenUnused(container, draw) {
+  const id = container.contains(document.activeElement) ? document.activeElement.id : null;
+  const opened = [...container.querySelectorAll("details[open]")].map((each) => each.closest("figure").getAttribute("aria-labelledby"));
+  const top = window.scrollY;
+  draw();
+  for (const each of opened) container.querySelector(`figure[aria-labelledby="${each}"] details`)?.setAttribute("open", "");
+  if (id) document.getElementById(id)?.focus({ preventScroll: true });
+  window.scrollTo(0, top);
+}
+
+function draw(container, seen, { letters, runs, can }) {
+  fill(
+    container,
+    heading("Overview", looked(seen)),
+    verdict(judged(seen)),
+    h("div", { class: "tiles" }, tiles(seen)),
+    h("div", { class: "charts" }, h("section", { class: "panel", "aria-label": "Events" }, hours(seen.hours)), h("section", { class: "panel", "aria-label": "Divergences" }, runs)),
+    can("deadletter:read") && section("letters", "Dead letters by what failed alike", letters),
+    section("jobs", "The calendar", jobs(seen.jobs)),
+  );
+}
+
+function looked({ at, version, plans }) {
+  const words = `Looked at ${moment(at)}; again every ${EVERY / 1000} seconds.`;
+  return h("p", { class: "facts-line hint" }, h("span", { id: "looked", "data-at": words }, words), h("span", {}, `Version ${version}, plan file ${plans.slice(0, 8)}.`));
+}
+
+function verdict({ tone, title, points }) {
+  const items = points.map((each) => h("li", {}, chip(WORDS[each.tone], each.tone), each.href ? h("a", { href: each.href }, each.words) : h("span", {}, each.words)));
+  return h(
+    "section",
+    { class: `verdict ${tone}`, "aria-labelledby": "verdict" },
+    h("h2", { id: "verdict" }, title),
+    points.length ? h("ul", { class: "points" }, items) : h("p", {}, "Nothing waits, nothing is dead, both sides were found to agree, and everything that has to run is running."),
+  );
+}
+
+const WORDS = { bad: "now", warn: "soon", info: "to know" };
+
+/* Figures */
+
+function tiles({ events, stripe, redis, jobs: all, openFindings, unknownRefunds, unknownOperations }) {
+  const { oldestUnhandled: oldest } = events;
+  const reconciled = all.find(({ job }) => job === "reconcile");
+  const open = Object.entries(openFindings).filter(([, number]) => number > 0);
+  return [
+    tile("Oldest unhandled event", oldest ? lasting(oldest.age) : "none", oldest ? [h("a", { href: address("events", oldest.eventId) }, oldest.type), ` is ${oldest.state}`] : "everything that arrived was handled"),
+    tile("Dead letters", `${events.deadLetters}${events.deadLettersAreCapped ? "+" : ""}`, events.newestDeadAt ? ["last one ", ago(events.newestDeadAt)] : "none", address("deadletters")),
+    tile("Last verified delivery", events.lastDeliveryAt ? ago(events.lastDeliveryAt) : "never", value(events.lastDeliveryAt)),
+    tile("Last reconciliation", reconciled?.last?.finishedAt ? ago(reconciled.last.finishedAt) : "not yet", reconciled ? ["next due ", moments(reconciled.nextAt, { brief: true })] : null, address("reconciliation")),
+    tile("Open findings", open.reduce((sum, [, number]) => sum + number, 0), open.length ? open.map(([severity, number]) => chip(`${number} ${severity}`, severity)) : "none", address("reconciliation", null, { state: "open" })),
+    tile("Stripe", stripe.circuit === "closed" ? "reachable" : "not answering", [chip(`${stripe.mode} mode`, stripe.mode === "live" ? "bad" : "calm"), " ", stripe.account || "account not known yet"]),
+    tile("Workers", redis ? redis.workers : "unknown", redis ? redis.queues.map(({ name, waiting }) => `${name} ${waiting}`).join(", ") + " waiting" : "Redis does not answer"),
+    tile("Not known yet", unknownRefunds + unknownOperations, `${count(unknownRefunds, "refund")}, ${count(unknownOperations, "other action")}`, address("refunds", null, { state: "unknown" })),
+  ];
+}
+
+function tile(name, figure, more, href = null) {
+  return h("div", { class: "tile" }, h("h2", {}, href ? h("a", { href }, name) : name), h("p", { class: "figure" }, String(figure)), h("p", { class: "hint" }, more));
+}
+
+/* Charts */
+
+function hours({ items, isCapped }) {
+  const total = items.reduce((sum, each) => sum + STATES.reduce((mine, { key }) => mine + each[key], 0), 0);
+  const wrong = items.reduce((sum, each) => sum + each.dead + each.failed, 0);
+  const hour = (at) => at.slice(11, 16);
+  return stackedBars({
+    id: "hours",
+    title: "Events of the last 24 hours",
+    summary: `${count(total, "event")}${isCapped ? " or more" : ""} arrived, ${wrong ? `${wrong} of them failed or are dead` : "none of them failed"}. By hour of arrival (UTC) and what became of them.`,
+    series: STATES,
+    bars: items.map((each) => ({ label: moment(each.at), short: hour(each.at), values: STATES.map(({ key }) => each[key]) })),
+    first: "Hour",
+  });
+}
+
+const FINDINGS = [
+  { name: "divergences", tone: "warn", pattern: "diagonal" },
+  { name: "not compared (errors)", tone: "bad", pattern: "cross" },
+];
+
+/** Of the runs over everything; a look at one organization says nothing of the others. */
+function divergences({ items }) {
+  const whole = items.filter((each) => !each.orgId && each.state === "completed").reverse();
+  if (!whole.length) return h("figure", { class: "chart" }, h("figcaption", {}, h("h2", {}, "Divergences of each reconciliation"), h("p", { class: "empty" }, "None has been completed yet; the first is due on Sunday, and can be started from Reconciliation.")));
+  const last = whole.at(-1);
+  return stackedBars({
+    id: "runs",
+    title: "Divergences of each reconciliation",
+    summary: `The last one, ${ago(last.startedAt)}, compared ${count(last.checked, "subscription")} and found ${count(last.divergences, "divergence")}, ${last.new} of them new.`,
+    series: FINDINGS,
+    bars: whole.map((each) => ({ label: moment(each.startedAt), short: new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }).format(new Date(each.startedAt)), values: [each.divergences, each.errors] })),
+    first: "Started",
+  });
+}
+
+/* Lists */
+
+function groups({ items, total }) {
+  if (!items.length) return h("p", { class: "empty" }, "No dead letters: everything that arrived was handled.");
+  const rows = items.map((each) => [
+    h("a", { href: address("deadletters", null, { fingerprint: each.fingerprint, type: each.type }) }, each.type),
+    h("span", { class: "fingerprint" }, each.fingerprint || each.reasons.map(label).join(", ")),
+    String(each.count),
+    value(each.lastAt),
+  ]);
+  return [
+    table("Dead letters by what failed alike", ["Type", "What failed", "Count", "Last"], rows),
+    total > items.length && h("p", {}, h("a", { href: address("deadletters") }, `All ${total} groups`)),
+  ];
+}
+
+function jobs(all) {
+  const rows = all.map(({ job, last, nextAt }) => [
+    h("span", {}, JOBS[job] || label(job)),
+    last ? chip(last.state.replace("_", " "), { succeeded: "good", failed: "bad", given_up: "bad", running: "info", claimed: "info" }[last.state]) : h("span", { class: "none" }, "has not run yet"),
+    value(last?.finishedAt || last?.startedAt),
+    value(nextAt),
+  ]);
+  return table("The calendar", ["Job", "Last run", "At", "Next"], rows);
+}
