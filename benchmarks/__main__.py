@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from . import accepting, applying, console, letters, machine, reconciling, sustaining
+from . import accepting, applying, console, letters, machine, reconciling, resetting, sustaining, usage
 from .installation import installed
 from .scale import FULL, LONG, QUICK
 
@@ -25,6 +25,8 @@ def main() -> None:
         console.run(installation, scale)
         letters.run(installation, scale)
         reconciling.run(installation, scale)
+        usage.run(installation, scale)
+        resetting.run(installation, scale)
     print(f"\n{time.monotonic() - begun:.0f} s in all")
 
 

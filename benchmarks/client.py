@@ -1,9 +1,11 @@
 """The load: a process of its own that posts prepared events over several kept connections and times each answer."""
 
+import json
 import multiprocessing
 import selectors
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ from .population import Population
 from .signed import Mint, header
 
 PATH = "/api/billing/webhook"
+USAGE_PATH = "/api/billing/usage"
 # Connections stay with the worker that accepted them: now and then a new one evens that out.
 REQUESTS_PER_CONNECTION = 100
 GIVE_UP_SECONDS = 30.0
@@ -30,6 +33,29 @@ class Load:
     events: int
     first: int = 0
     rate: float | None = None
+
+    def requests(self) -> list[bytes]:
+        """All requests, made ahead of their use."""
+        mint, now = Mint(self.population), time.time()
+        indexes = (index % self.population.count for index in range(self.first, self.first + self.events))
+        return [_signed_request(mint.event(index, now)[1]) for index in indexes]
+
+
+@dataclass(frozen=True)
+class UsageLoad(Load):
+    """Usage to be recorded, each under a key of its own, of so many organizations in turn."""
+
+    token: str = ""
+    organizations: int = 1
+
+    def requests(self) -> list[bytes]:
+        head, run = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}, uuid.uuid4().hex
+        people = [str(self.population.org_id(index)) for index in range(self.organizations)]
+        bodies = (
+            json.dumps({"orgId": people[number % len(people)], "key": f"{run}-{number}", "units": 1}).encode()
+            for number in range(self.events)
+        )
+        return [request(USAGE_PATH, head, body) for body in bodies]
 
 
 @dataclass
@@ -81,28 +107,25 @@ def post(load: Load) -> Answers:
 
 
 def _serve(load: Load, pipe) -> None:
-    requests = _prepared(load)
+    requests = load.requests()
     pipe.send("ready")
     pipe.recv()
     pipe.send(_Poster(load, requests).run())
 
 
-def _prepared(load: Load) -> list[bytes]:
-    mint, now = Mint(load.population), time.time()
-    indexes = (index % load.population.count for index in range(load.first, load.first + load.events))
-    return [_request(mint.event(index, now)[1]) for index in indexes]
+def _signed_request(body: bytes) -> bytes:
+    head = {
+        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+        "Content-Type": "application/json; charset=utf-8",
+        "Stripe-Signature": header(body),
+    }
+    return request(PATH, head, body)
 
 
-def _request(body: bytes) -> bytes:
-    lines = (
-        f"POST {PATH} HTTP/1.1",
-        "Host: localhost",
-        "User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        "Content-Type: application/json; charset=utf-8",
-        f"Stripe-Signature: {header(body)}",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join((*lines, "", "")).encode() + body
+def request(path: str, head: dict[str, str], body: bytes) -> bytes:
+    """A POST as it is sent."""
+    lines = (f"{name}: {value}" for name, value in (head | {"Content-Length": str(len(body))}).items())
+    return "\r\n".join((f"POST {path} HTTP/1.1", "Host: localhost", *lines, "", "")).encode() + body
 
 
 class _Connection:

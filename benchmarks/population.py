@@ -46,9 +46,7 @@ class Population:
         return datetime.fromtimestamp(starts, UTC), datetime.fromtimestamp(ends, UTC)
 
 
-def settle_in(
-    control: Control, database: Database, api_key: str, count: int, account: str | None = None
-) -> Population:
+def settle_in(control: Control, database: Database, api_key: str, count: int, account: str | None = None) -> Population:
     """Make the subscriptions at the sandbox and the rows here, as a sync an hour ago would have left them."""
     seeded = control.seed(count=count, prices=[PRICE], **({"account": account} if account else {}))
     answer = requests.get(

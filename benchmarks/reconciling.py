@@ -121,4 +121,6 @@ def _on_a_budget(account: Account, count: int) -> None:
     took = alone(at_rate, account, str(BUDGET))
     bound = max(0.0, took.requests - SAVED_UP) / BACKGROUND
     print(_line(f"{count:,} at {BUDGET} requests a second", [took]))
-    print(f"  the background's half allows {bound:.1f} s: {took.seconds / bound - 1:+.0%}, the budget is the bound at 0%")
+    print(
+        f"  the background's half allows {bound:.1f} s: {took.seconds / bound - 1:+.0%}, the budget is the bound at 0%"
+    )
