@@ -80,7 +80,10 @@ class Plans:
     @classmethod
     def load(cls, path: Path) -> "Plans":
         """Read and check the file; raises PlanFileError with every problem and its line."""
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise PlanFileError(path, [str(error.strerror)]) from error
         try:
             raw = tomllib.loads(content.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -138,12 +141,16 @@ def _problems(raw: dict[str, Any], text: str) -> list[str]:
     problems = [f"line {lines.of(key)}: unknown key {key!r}" for key in raw if key not in ("plans", "packs")]
     if not raw.get("plans"):
         return [*problems, "line 1: there is no [[plans]] table; at least one plan is needed"]
+    for table in ("plans", "packs"):
+        if not (isinstance(raw.get(table, []), list) and all(isinstance(each, dict) for each in raw.get(table, []))):
+            return [*problems, f"line {lines.of(table)}: {table!r} must be [[{table}]] tables"]
     for table, keys in (("plans", _PLAN_KEYS), ("packs", _PACK_KEYS)):
         for position, each in enumerate(raw.get(table, [])):
             at = lines.table(table, position)
             problems += [f"line {at}: {problem}" for problem in _entry_problems(each, keys)]
     problems += _repeated(raw, "plans", lines) + _repeated(raw, "packs", lines)
-    prices = [price for plan in raw["plans"] for price in plan.get("prices", []) if isinstance(price, str)]
+    listed = [plan["prices"] for plan in raw["plans"] if isinstance(plan.get("prices"), list)]
+    prices = [price for each in listed for price in each if isinstance(price, str)]
     twice = sorted({price for price in prices if prices.count(price) > 1})
     return problems + [f"line {lines.last(price)}: the price {price!r} stands in two places" for price in twice]
 

@@ -114,6 +114,8 @@ class Settings:
     )
     # Address and port for the metrics of worker and scheduler; the web process has a path for its own.
     metrics_listen: str = field(default="", metadata={"as": ma.String()})
+    # What the world calls us; the doctor compares it with the webhook endpoint at Stripe.
+    public_url: str = field(default="", metadata={"as": ma.String()})
     web_workers: int = field(default=2, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     web_threads: int = field(default=8, metadata={"as": ma.Integer(validate=validate.Range(min=1))})
     log_level: str = field(
@@ -252,7 +254,7 @@ def _is_web_address(url: str) -> bool:
 
 def _check_urls(settings: Settings) -> list[str]:
     problems = []
-    for name in ("stripe_api_base", "jwt_jwks_url", "event_webhook_url", "alert_webhook_url"):
+    for name in ("public_url", "stripe_api_base", "jwt_jwks_url", "event_webhook_url", "alert_webhook_url"):
         url = getattr(settings, name)
         if not url:
             continue

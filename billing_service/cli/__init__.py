@@ -13,6 +13,7 @@ from . import (  # noqa: F401  (commands register themselves)
     batch_replaying,
     dead_letters,
     dispatching,
+    doctoring,
     events,
     jobs,
     processes,

@@ -22,6 +22,8 @@ from .store import (
     EPOCH,
     MAJORITY,
     STORE_ERRORS,
+    IndexDifference,
+    compare_indexes,
     connect,
     database_now,
     default_write_concern,
@@ -31,6 +33,7 @@ from .store import (
     in_transaction,
     patient_for,
     ping,
+    server_version,
 )
 from .subscription import Candidate, Override, Subscription
 from .usage_record import UsageRecord
@@ -90,6 +93,7 @@ __all__ = [
     "DispatchPause",
     "ExtraBalance",
     "Finding",
+    "IndexDifference",
     "JobRun",
     "LedgerEntry",
     "LoginThrottle",
@@ -111,6 +115,7 @@ __all__ = [
     "UsageWeek",
     "Watermark",
     "WebhookEvent",
+    "compare_indexes",
     "connect",
     "database_now",
     "default_write_concern",
@@ -120,6 +125,7 @@ __all__ = [
     "in_transaction",
     "patient_for",
     "ping",
+    "server_version",
     "week_of",
     "week_start",
 ]

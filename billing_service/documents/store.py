@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -81,6 +82,11 @@ def ping() -> dict[str, Any]:
     return get_db().command("hello")
 
 
+def server_version() -> tuple[int, ...]:
+    """MongoDB's version, as numbers."""
+    return tuple(get_db().command("buildInfo")["versionArray"][:3])
+
+
 def default_write_concern() -> str | int | None:
     """The `w` of the cluster's default write concern, None when it may not be read."""
     try:
@@ -130,6 +136,55 @@ def drop_indexes(retired: Iterable[tuple[str, str]]) -> None:
     for collection, name in retired:
         if name in get_db()[collection].index_information():
             get_db()[collection].drop_index(name)
+
+
+@dataclass(frozen=True)
+class IndexDifference:
+    """Indexes that are not as declared, each as `collection.index`; `retired` are there and should not be."""
+
+    missing: tuple[str, ...]
+    different: tuple[str, ...]
+    retired: tuple[str, ...]
+
+
+def compare_indexes(
+    documents: Iterable[type[mongoengine.Document]], retired: Iterable[tuple[str, str]]
+) -> IndexDifference:
+    """How the indexes that exist differ from the declared ones; writes nothing. What others added is theirs."""
+    documents = tuple(documents)
+    found = {each._get_collection_name(): each._get_collection().index_information() for each in documents}
+    missing, different = [], []
+    for document in documents:
+        collection = document._get_collection_name()
+        for spec in document._meta["index_specs"]:
+            there = found[collection].get(spec["name"])
+            if there is None:
+                missing.append(f"{collection}.{spec['name']}")
+            elif not _is_as_declared(spec, there):
+                different.append(f"{collection}.{spec['name']}")
+    still = [f"{collection}.{name}" for collection, name in retired if name in found.get(collection, {})]
+    return IndexDifference(tuple(missing), tuple(different), tuple(still))
+
+
+def _is_as_declared(spec: dict[str, Any], there: dict[str, Any]) -> bool:
+    options = ("partialFilterExpression", "expireAfterSeconds")
+    flags = ("unique", "sparse")
+    # The server fills in what the declaration leaves out of a collation.
+    collation = dict(there.get("collation") or {})
+    return (
+        [tuple(each) for each in there["key"]] == [tuple(each) for each in spec["fields"]]
+        and all(_aware(there.get(name)) == spec.get(name) for name in options)
+        and all(bool(there.get(name)) == bool(spec.get(name)) for name in flags)
+        and {name: collation.get(name) for name in spec.get("collation") or {}} == (spec.get("collation") or {})
+        and bool(collation) == bool(spec.get("collation"))
+    )
+
+
+def _aware(value: Any) -> Any:
+    """The server's times without a zone are in UTC."""
+    if isinstance(value, dict):
+        return {name: _aware(each) for name, each in value.items()}
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
 def ensure_indexes(documents: Iterable[type[mongoengine.Document]]) -> list[str]:

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
 import structlog
+from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, Worker, get_current_job
 from rq.timeouts import JobTimeoutException
@@ -22,6 +24,8 @@ from . import runs
 QUEUES = ("webhooks", "admin", "batch")
 
 RESULT_SECONDS = 300
+# Workers give a sign of life at least once in their TTL of a minute.
+SILENT_SECONDS = 90
 FAILURE_SECONDS = 86_400
 
 Job = Callable[..., Any]
@@ -120,6 +124,18 @@ def describe_queues() -> dict[str, Any] | None:
     except RedisError as error:
         log.warning("queues_not_read", error=type(error).__name__)
         return None
+
+
+def find_workers(client: Redis) -> list[tuple[str, tuple[str, ...]]]:
+    """The workers that gave a sign of life lately, each with the queues that it serves. Raises RedisError."""
+    return [(each.name, tuple(each.queue_names())) for each in Worker.all(connection=client) if _is_alive(each)]
+
+
+def _is_alive(worker: Any) -> bool:
+    # One that was killed stays listed for minutes. One that carries out a job is silent for as long as that takes.
+    seen = worker.last_heartbeat
+    silent = seen is None or (datetime.now(UTC) - seen.replace(tzinfo=UTC)).total_seconds() > SILENT_SECONDS
+    return not silent or worker.get_state() == "busy"
 
 
 class _OutOfTime(BaseException):

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 
 from flask import Flask
 from redis import Redis
@@ -71,10 +72,8 @@ def keep_calendar() -> None:
 
 def repair(connection: Redis, rows: tuple[Row, ...]) -> Difference:
     """Make what is registered equal to `rows`; what is right keeps its next time, overdue or not."""
-    scheduler = _scheduler(connection)
-    wanted = {ENTRY + row.job: _entry(row) for row in rows}
-    found = {key: _registered(connection, key) for key in _registered_ids(scheduler)}
-    differs = difference(wanted, found)
+    scheduler, wanted = _scheduler(connection), _wanted(rows)
+    differs = compare(connection, rows)
     for key in (*differs.changed, *differs.gone):
         scheduler.cancel(key)
     for key in differs.gone:
@@ -93,6 +92,27 @@ def repair(connection: Redis, rows: tuple[Row, ...]) -> Difference:
     if differs != Difference():
         log.info("schedule_repaired", missing=differs.missing, changed=differs.changed, gone=differs.gone)
     return differs
+
+
+def compare(connection: Redis, rows: tuple[Row, ...]) -> Difference:
+    """How what is registered differs from `rows`; writes nothing."""
+    found = {key: _registered(connection, key) for key in _registered_ids(_scheduler(connection))}
+    return difference(_wanted(rows), found)
+
+
+def seconds_overdue(connection: Redis, now: datetime) -> float | None:
+    """For how long the entry that is due first waits to be fired, negative before its time; None without entries.
+
+    A scheduler that runs fires within a second or two.
+    """
+    scheduler = _scheduler(connection)
+    due = [connection.zscore(scheduler.scheduled_jobs_key, key) for key in _registered_ids(scheduler)]
+    times = [at for at in due if at is not None]
+    return now.timestamp() - min(times) if times else None
+
+
+def _wanted(rows: tuple[Row, ...]) -> dict[str, Entry]:
+    return {ENTRY + row.job: _entry(row) for row in rows}
 
 
 def _scheduler(connection: Redis) -> Scheduler:

@@ -14,6 +14,7 @@ from .schedule import Row, row_of
 
 # The rows of what runs each minute would soon outnumber all others.
 KEPT_SHORTLY = timedelta(days=1)
+SCHEDULED_SINCE = "scheduled_since:"
 
 
 @job("admin", timeout=30)
@@ -75,6 +76,6 @@ def catch_up(rows: tuple[Row, ...], now: datetime) -> list[str]:
 
 
 def _scheduled_since(row: Row, now: datetime) -> datetime:
-    name = f"scheduled_since:{row.job}"
+    name = SCHEDULED_SINCE + row.job
     ServiceState.objects(name=name).update_one(upsert=True, set_on_insert__value=row.cron, set_on_insert__at=now)
     return ServiceState.objects(name=name).first().at

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from billing_service.sandbox import dev_endpoint, dev_given, dev_keeper, dev_processes, servers
+from billing_service.sandbox import dev_catalogue, dev_endpoint, dev_given, dev_keeper, dev_processes, servers
 from billing_service.sandbox.demo import ORGANIZATIONS
 from billing_service.sandbox.dev_child import CannotStart, Child
 from billing_service.sandbox.dev_folder import DataFolder, write_privately
@@ -23,6 +23,17 @@ PARTS = ("web", "worker", "scheduler", "mongod", "redis", "stripe")
 # What a stopped predecessor's last process may still need to let go of a port.
 PORT_PATIENCE_SECONDS = 3.0
 LOW_BYTES = 200_000_000
+# What a command needs to be told to work on this system.
+TOLD = (
+    "MONGODB_URI",
+    "REDIS_URL",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_API_BASE",
+    "STRIPE_WEBHOOK_SECRETS",
+    "STRIPE_REQUESTS_PER_SECOND",
+    "PUBLIC_URL",
+    "JWT_SECRET_KEY",
+)
 
 
 def run(port: int, data_dir: Path, demo: bool, ready_file: Path | None, environ: Mapping[str, str]) -> int:
@@ -133,6 +144,7 @@ class Development:
         if self.demo:
             self._load_demo_data()
         self._write_ready_file()
+        self.folder.write_environment({name: self.env[name] for name in TOLD if name in self.env})
         self._announce()
 
     def _start_servers(self) -> None:
@@ -174,6 +186,8 @@ class Development:
         # The sandbox is nobody else's: the careful default of a test key would only make the start slow.
         if not self.env.get("STRIPE_REQUESTS_PER_SECOND", "").strip():
             self.env["STRIPE_REQUESTS_PER_SECOND"] = "100"
+        dev_catalogue.offer(self.env["STRIPE_API_BASE"], DEFAULT_KEY)
+        self.env.setdefault("PUBLIC_URL", self.url)
         self.env["STRIPE_WEBHOOK_SECRETS"] = dev_endpoint.webhook_secret(
             self.folder, self.env["STRIPE_API_BASE"], DEFAULT_KEY, f"{self.url}/api/billing/webhook"
         )
@@ -228,6 +242,7 @@ class Development:
             f"  API          {self.url}/api/docs",
             f"  Admin token  {self.admin_token or 'your own issuer makes them'}",
             f"  Logs         {self.folder.logs}",
+            f"  Commands     . {self.folder.environment}; billing-service doctor",
             "  Stop         Ctrl-C",
             *(_examples() if self.demo else ()),
             "",

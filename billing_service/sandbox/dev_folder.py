@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -18,11 +19,14 @@ STOPPING_SECONDS = 60.0
 
 def write_privately(path: Path, content: dict[str, Any]) -> None:
     """Write JSON that only its owner may read; a reader sees the old file or the new one, never a part."""
+    _write(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -39,6 +43,15 @@ class DataFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment"
+
+    def write_environment(self, variables: dict[str, str]) -> None:
+        """What a shell reads so that commands work on this system: `. .data/environment`."""
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+        _write(self.environment, "".join(lines))
 
     def open(self) -> None:
         """Make it, take its lock, see that the disk has room; raises CannotStart."""

@@ -2,10 +2,12 @@
 
 `StripeGateway` calls (client), each call is a few attempts (attempts) under a budget (budget, bucket) and a
 circuit (circuit), over one HTTP client (transport); failures become the service's own (translation) and
-answers small values (shapes). `verify_webhook` checks what Stripe sends (signatures).
+answers small values (shapes). `verify_webhook` checks what Stripe sends (signatures), `RIGHTS`, `try_right` and
+`find_price` are what the doctor looks at (inspection).
 """
 
 from .client import API_VERSION, StripeGateway
+from .inspection import RIGHTS, LivePrice, Right, find_price, is_key_refused, try_right
 from .shapes import (
     LiveCharge,
     LiveCheckoutSession,
@@ -20,15 +22,21 @@ from .signatures import VerifiedEvent, verify_webhook
 
 __all__ = [
     "API_VERSION",
+    "RIGHTS",
     "LiveCharge",
     "LiveCheckoutSession",
     "LiveCustomer",
     "LiveDispute",
     "LiveItem",
+    "LivePrice",
     "LiveRefund",
     "LiveSubscription",
     "Read",
+    "Right",
     "StripeGateway",
     "VerifiedEvent",
+    "find_price",
+    "is_key_refused",
+    "try_right",
     "verify_webhook",
 ]

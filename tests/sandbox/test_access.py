@@ -3,6 +3,7 @@
 import pytest
 import stripe as sdk
 
+from tests.sandbox import openapi
 from tests.sandbox.conftest import connect
 
 
@@ -104,3 +105,12 @@ def test_date_and_request_id_are_of_the_sandbox(control, http):
     assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - control.now()) <= 2
     assert answer.headers["Request-Id"].startswith("req_")
     assert answer.headers["Stripe-Version"] == "2026-10-28.endive"
+
+
+def test_a_price_of_live_mode_is_out_of_a_test_keys_reach(control, stripe, http, price):
+    control.patch(price.id, {"livemode": True})
+    with pytest.raises(sdk.InvalidRequestError) as caught:
+        stripe.prices.retrieve(price.id)
+    assert (caught.value.http_status, caught.value.code, caught.value.param) == (404, "resource_missing", "price")
+    assert "a similar object exists in live mode, but a test mode key was used" in str(caught.value)
+    assert openapi.object_problems(http("GET", f"/v1/prices/{price.id}").json(), "error") == []

@@ -40,6 +40,7 @@ FLOORS = {
     "tokens": 4,
     "startup": 5,
     "jobs": 5,
+    "doctor": 6,
     "blueprints": 6,
     "gunicorn_hooks": 7,
     "cli": 7,

@@ -95,3 +95,25 @@ def test_a_bad_file_is_refused_naming_the_line(read, text, line, word):
         read(text)
     assert f"line {line}" in str(refusal.value)
     assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plans = 3",
+        'plans = ["pro"]',
+        "[plans]\nid = 'free'",
+        GOOD.replace('["price_c"]', "3"),
+        GOOD.replace('["price_c"]', "[3]"),
+        GOOD + "packs = 'none'",
+        GOOD.replace('"free"', "[1]", 1),
+    ],
+)
+def test_whatever_it_holds_is_refused_in_words(read, text):
+    with pytest.raises(PlanFileError, match="line"):
+        read(text)
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path):
+    with pytest.raises(PlanFileError, match="directory"):
+        Plans.load(tmp_path)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .stage import Stage
+from .at_stripe import AtStripe
 
 # A price that stands in no plan file: somebody made it at Stripe and told nobody.
 UNKNOWN_PRICE = "price_enterprise_pilot"
@@ -31,14 +31,14 @@ PRICES = (
 )
 
 
-def offer(stage: Stage) -> None:
+def offer(stage: AtStripe) -> None:
     """Make the products and prices that are not there."""
     for each in PRICES:
         if stage.look(f"/v1/prices/{each.id}") is None:
             _make(stage, each)
 
 
-def _make(stage: Stage, price: Price) -> None:
+def _make(stage: AtStripe, price: Price) -> None:
     product = "prod_demo_" + price.product.split()[0].lower()
     if stage.look(f"/v1/products/{product}") is None:
         stage.ask("/v1/products", {"id": product, "name": price.product})

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import requests
 from bson import ObjectId
@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from billing_service.documents.webhook_event import FINAL_STATES
 
 from ..dev_child import CannotStart
-from ..stripe.control import Control
+from .at_stripe import AtStripe, answered
 
 if TYPE_CHECKING:
     from .organizations import Organization
@@ -24,45 +24,28 @@ PATIENCE_SECONDS = 90.0
 DAY = 86_400
 
 
-class Stage:
+class Stage(AtStripe):
     """Connections to a running system, and what is done with them for one organization or for all."""
 
     def __init__(self, url: str, admin_token: str, stripe_api_base: str, stripe_secret_key: str, mongodb_uri: str):
+        super().__init__(stripe_api_base, stripe_secret_key)
         self.url = url.rstrip("/")
-        self.stripe_api_base = stripe_api_base.rstrip("/")
-        self.control = Control(stripe_api_base)
         self.mongo: MongoClient = MongoClient(mongodb_uri, tz_aware=True, tzinfo=UTC, serverSelectionTimeoutMS=5_000)
         self.database = self.mongo.get_default_database("test")
         self._token = {"Authorization": f"Bearer {admin_token}"}
-        self._key = {"Authorization": f"Bearer {stripe_secret_key}"}
-        self._http = requests.Session()
-        self._http.trust_env = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-        self.control.close()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self.mongo.close()
-
-    def look(self, path: str, **query: Any) -> dict | None:
-        """What Stripe has there; None when it knows no such object."""
-        answer = self._http.get(self.stripe_api_base + path, params=query, headers=self._key, timeout=30)
-        return None if answer.status_code == requests.codes.not_found else _read(answer)
-
-    def ask(self, path: str, form: dict[str, Any] | None = None, method: str = "POST") -> dict:
-        """A change at Stripe; the keys of `form` are spelt as Stripe's forms spell them (`items[0][price]`)."""
-        return _read(self._http.request(method, self.stripe_api_base + path, data=form, headers=self._key, timeout=30))
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict:
         """A call of the service's API, repeated while it asks for patience."""
 
-        def answered() -> requests.Response | None:
+        def heard() -> requests.Response | None:
             answer = self._http.request(method, self.url + path, json=body, headers=self._token, timeout=30)
             return None if answer.status_code == requests.codes.too_many_requests else answer
 
-        return _read(self._until(answered, f"{method} {path} was answered 429 all the time"))
+        return answered(self._until(heard, f"{method} {path} was answered 429 all the time"))
 
     def finished(self) -> set[str]:
         """The ids of the organizations that are finished at Stripe and known here."""
@@ -210,15 +193,6 @@ class Stage:
                 return answer
             time.sleep(0.1)
         raise CannotStart(f"The demo data could not be made: after {PATIENCE_SECONDS:.0f} s {words}.")
-
-
-def _read(answer: requests.Response) -> dict:
-    if not answer.ok:
-        asked = f"{answer.request.method} {answer.request.path_url}"
-        raise CannotStart(
-            f"The demo data could not be made: {asked} was answered {answer.status_code}: {answer.text[:300]}"
-        )
-    return answer.json()
 
 
 def _earlier(subject: dict, days: int) -> dict:

@@ -39,6 +39,11 @@ def missing(noun, object_id, param="id", status=404):
     return Problem(status, f"No such {noun}: '{object_id}'", code="resource_missing", param=param)
 
 
+def of_live_mode(noun, object_id, param):
+    words = "a similar object exists in live mode, but a test mode key was used to make this request."
+    return Problem(404, f"No such {noun}: '{object_id}'; {words}", code="resource_missing", param=param)
+
+
 def invalid(message, param=None, code=None, **more):
     return Problem(400, message, code=code, param=param, **more)
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import urllib.request
 
 import pymongo
@@ -87,3 +89,15 @@ def test_a_killed_redis_comes_back_and_the_others_live_on(running):
     new = running.wait_new_pid("redis", before["pids"]["redis"])
     assert running.ready == before | {"pids": before["pids"] | {"redis": new}}
     assert redis.Redis.from_url(before["redisUrl"]).ping()
+
+
+def test_commands_work_on_it_and_the_doctor_is_content(running):
+    """As its first lines say: `. .data/environment; billing-service doctor`."""
+    environment = running.data_dir / "environment"
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    assert str(environment) in running.output
+    command = f". {environment}; exec {sys.executable} -m billing_service.cli doctor --all"
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    told = subprocess.run(["sh", "-c", command], env=clean, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "OK       prices: All 7" in told.stdout
