@@ -1,4 +1,7 @@
-"""`make bench`: real servers and processes, each measurement beside its baseline. `BENCH=quick`: a first look, `BENCH=long`: large too."""
+"""`make bench`: real servers and processes, each measurement beside its baseline.
+
+`BENCH=quick`: a first look; `BENCH=long`: also what is large.
+"""
 
 import os
 import sys

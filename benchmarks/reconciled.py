@@ -25,7 +25,7 @@ from .population import Population
 
 PAGE = 100
 WINDOWS = 4
-BATCH = 5_000
+BATCH = 2_000
 FREE = "free"
 
 

@@ -121,6 +121,5 @@ def _on_a_budget(account: Account, count: int) -> None:
     took = alone(at_rate, account, str(BUDGET))
     bound = max(0.0, took.requests - SAVED_UP) / BACKGROUND
     print(_line(f"{count:,} at {BUDGET} requests a second", [took]))
-    print(
-        f"  the background's half allows {bound:.1f} s: {took.seconds / bound - 1:+.0%}, the budget is the bound at 0%"
-    )
+    over = took.seconds / bound - 1
+    print(f"  the background's half of that needs {bound:.1f} s; it took {over:+.0%} (0%: nothing else was the bound)")

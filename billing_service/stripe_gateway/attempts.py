@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+import orjson
 import stripe
 
 from .. import errors
@@ -15,7 +16,7 @@ from ..observability import STRIPE_REQUESTS, STRIPE_SECONDS, log
 from .budget import Budget
 from .circuit import Circuit
 from .translation import malformed, retry_seconds, translate
-from .transport import NotSent
+from .transport import NotSent, Received
 
 # The SDK keeps this outside of its clients. Telemetry would store an id file and report our platform.
 stripe.enable_telemetry = False
@@ -164,18 +165,22 @@ def _outcome(refusal: errors.BillingError, earlier: errors.BillingError | None) 
 
 def _read(response: Any, call: Call, elapsed: Callable[[], float]) -> Answer:
     request_id = response.request_id
-    if not isinstance(response.data, dict):
+    try:
+        body = orjson.loads(response.headers.content) if isinstance(response.headers, Received) else response.data
+    except orjson.JSONDecodeError as error:
+        raise malformed("it is no JSON", writes=call.writes, request_id=request_id) from error
+    if not isinstance(body, dict):
         raise malformed("it is no JSON object", writes=call.writes, request_id=request_id)
     try:
         date = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise malformed("it has no readable Date", writes=call.writes, request_id=request_id) from error
     if response.headers.get("Idempotent-Replayed") == "true":
-        return Answer(response.data, REPLAYED_AS_OF, request_id, date)
+        return Answer(body, REPLAYED_AS_OF, request_id, date)
     # Stripe read the object and wrote the Date both between our sending and our reading, so the object is at
     # most the duration older than the Date. The Date has whole seconds, cut off: earlier still, which is the
     # safe side (an older as_of makes later events count, never dropped).
-    return Answer(response.data, date - timedelta(seconds=elapsed()), request_id, date)
+    return Answer(body, date - timedelta(seconds=elapsed()), request_id, date)
 
 
 def _report(call: Call, refusal: errors.BillingError, number: int, seconds: float, last: bool) -> None:
