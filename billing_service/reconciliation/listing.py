@@ -1,46 +1,31 @@
-"""Stripe's list beside our rows, a page at a time: which subscriptions may not fit. Nothing is judged here.
+"""All windows of Stripe's list, read side by side, and how far each is. Nothing is judged here.
 
 What is suspected for nothing costs one more look; what is not suspected is not seen until the next run.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from ..documents import EPOCH, ReconciliationCandidate, ScanWindow, Subscription
 from ..errors import StripeMissing
-from ..stripe_gateway import LiveSubscription, shapes
-from ..stripe_gateway.answers import UNREADABLE
-from ..subscriptions.statuses import ENDED
-from ..subscriptions.stored_row import PROJECTION, StoredRow
-from .diagnosis import diagnose
+from ..subscriptions import OF_STRIPE
 from .holding import Hold, Suspect
-from .neighbours import OUR_SIDE, owners_of, plans_of, suspect_of
-from .picture import UNLISTED, Picture, unlisted
+from .pages import compare, moved, read_page, rows_beside
+from .picture import UNLISTED
 
 BEAT_SECONDS = 0.25
+KEEP_SECONDS = 0.25
 SECOND = timedelta(seconds=1)
 WINDOWS = 4
 # Below so many rows one list after the other is as fast.
 ROWS_FOR_WINDOWS = 1_000
-# Rows between two subscriptions that Stripe lists one after the other: more are judged in several steps.
-ROWS_AT_ONCE = 2_000
 ROWS_FOR_DOUBT = 200
 SAMPLE = 5
-
-
-@dataclass
-class Page:
-    """A page of Stripe's list, read; `low` is the second down to which it goes."""
-
-    found: list[LiveSubscription]
-    unreadable: list[str]
-    after: str | None
-    low: datetime
-    last: bool
 
 
 def windows_until(until: datetime) -> list[ScanWindow]:
@@ -82,129 +67,63 @@ def read_listing(hold: Hold, stop: Callable[[], bool]) -> None:
 
 
 def _read_window(hold: Hold, number: int, halt: threading.Event) -> None:
+    reader = _Reader(hold, number)
     # Said in each thread: the class of a request belongs to the thread that makes it.
     with hold.desk.stripe.background():
-        while not (halt.is_set() or hold.run.windows[number].done or _is_doubtful(hold)):
-            _take_step(hold, number)
-
-
-def _take_step(hold: Hold, number: int) -> None:
-    window = hold.run.windows[number]
-    try:
-        page = _read_page(hold, window)
-    except StripeMissing:
-        # The cursor is gone: the same place by its time, what is settled of that second is not counted again.
-        window.after = None
-        page = _read_page(hold, window)
-    rows = _rows_beside(window, page)
-    counts, suspects = _compare(hold, window, page, rows)
-    new = _moved(window, page)
-    fields = {name: getattr(new, name) for name in ("at", "after", "settled", "done")}
-    hold.commit(
-        inc=counts | {"stripe_requests": 1},
-        sets={f"windows.{number}.{name}": value for name, value in fields.items()},
-        suspects=suspects,
-    )
-    hold.run.windows[number] = new
-    if not hold.run.key_trusted and hold.run.rows >= ROWS_FOR_DOUBT and not _is_doubtful(hold):
-        # What is missing later on is missing, whatever key it is.
-        hold.commit(sets={"key_trusted": True})
-
-
-def _read_page(hold: Hold, window: ScanWindow) -> Page:
-    bounds = {
-        "gte": int(window.since.timestamp()),
-        "lte": int((window.until if window.after else window.at).timestamp()),
-    }
-    read = hold.desk.stripe.subscriptions_page(created=bounds, starting_after=window.after).value
-    raw = read["data"]
-    found, unreadable = [], []
-    for each in raw:
         try:
-            found.append(shapes.subscription(each))
-        except UNREADABLE:  # asked for by itself it says why
-            unreadable.append(str(each["id"]))
-    known = set(window.settled)
-    fresh = [each for each in found if not (each.created >= window.at and each.id in known)]
-    last = not read["has_more"] or not raw
-    low = window.since if last else min((each.created for each in found), default=window.at)
-    return Page(fresh, unreadable, raw[-1]["id"] if raw else window.after, low, last)
+            while not (halt.is_set() or reader.window.done or _is_doubtful(hold)):
+                reader.take_step()
+        except OF_STRIPE:
+            # What was read before Stripe failed is read.
+            reader.keep()
+            raise
+        reader.keep()
 
 
-def _rows_beside(window: ScanWindow, page: Page) -> list[StoredRow]:
-    """The rows down to the page's last second that Stripe should list; where there are too many, the page is cut."""
-    limit = ROWS_AT_ONCE
-    while True:
-        span = {"stripe_created_at": {"$gte": page.low, "$lte": window.at}}
-        own = span | {"status": {"$nin": sorted(ENDED)}, "stripe_subscription_id": {"$gt": ""}}
-        found = Subscription._get_collection().find(own, PROJECTION).hint("stripe_created_at")
-        rows = [StoredRow(raw) for raw in found.sort("stripe_created_at", -1).limit(limit)]
-        if len(rows) < limit:
-            return rows
-        if rows[-1].stripe_created_at < window.at:
-            _cut(window, page, rows[-1].stripe_created_at)
-            return rows
-        limit *= 4  # all of one second
+class _Reader:
+    """Reads one window. What fits is kept a few times in a second, what is suspected at once.
 
+    Whoever dies in between has read some pages for nothing; counts and place are kept together.
+    """
 
-def _cut(window: ScanWindow, page: Page, low: datetime) -> None:
-    kept = [each for each in page.found if each.created > low]
-    page.after = kept[-1].id if kept else window.after
-    page.found, page.low, page.last, page.unreadable = kept, low, False, []
+    def __init__(self, hold: Hold, number: int):
+        self.hold = hold
+        self.number = number
+        self.window = hold.run.windows[number]
+        self._counts: Counter[str] = Counter()
+        self._kept_at = time.monotonic()
 
+    def take_step(self) -> None:
+        """Read a page and the rows beside it."""
+        hold, window = self.hold, self.window
+        try:
+            page = read_page(hold.desk.stripe, window)
+        except StripeMissing:
+            # The cursor is gone: the same place by its time, what is settled of that second is not counted again.
+            window.after = None
+            page = read_page(hold.desk.stripe, window)
+        rows = rows_beside(window, page)
+        counts, suspects = compare(window, page, rows, hold.desk)
+        self._counts.update(counts | {"stripe_requests": 1})
+        self.window = moved(window, page)
+        # Whether the key can be trusted is asked after the first rows, not some hundreds later.
+        if suspects or not hold.run.key_trusted or time.monotonic() - self._kept_at >= KEEP_SECONDS:
+            self.keep(suspects)
 
-def _compare(hold: Hold, window: ScanWindow, page: Page, rows: list[StoredRow]) -> tuple[dict[str, int], list[Suspect]]:
-    """What a page and the rows beside it come to: counts, and what may not fit."""
-    by_id = {row.stripe_subscription_id: row for row in rows}
-    strange = [each for each in [*(one.id for one in page.found), *page.unreadable] if each not in by_id]
-    if strange:
-        others = Subscription._get_collection().find({"stripe_subscription_id": {"$in": strange}}, PROJECTION)
-        by_id |= {raw["stripe_subscription_id"]: StoredRow(raw) for raw in others}
-    shown = {each.id for each in page.found} | set(window.settled) | set(page.unreadable)
-    due = [row for row in rows if page.last or row.stripe_created_at > page.low]
-    hidden = [row for row in due if row.stripe_subscription_id not in shown]
-    known = [(by_id[each.id], each) for each in page.found if each.id in by_id]
-    strangers, foreign = owners_of([each for each in page.found if each.id not in by_id], hold.desk)
-    unreadable = [Suspect(by_id[each].organization if each in by_id else None, (each,)) for each in page.unreadable]
-    counts = {
-        "checked": len(page.found) - foreign + len(hidden),
-        "foreign": foreign,
-        "rows": len(known) + len(hidden),
-        "unshown": len(hidden),
-    }
-    return counts, [*_unfit(hold, known), *strangers, *_hidden(hold, hidden), *unreadable]
-
-
-def _unfit(hold: Hold, pairs: Sequence[tuple[StoredRow, LiveSubscription]]) -> Iterable[Suspect]:
-    plans, now = plans_of(row.organization for row, _ in pairs), hold.desk.clock()
-    for row, live in pairs:
-        exists = row.organization in plans
-        picture = Picture(row.organization, row, plans.get(row.organization), exists, found=(live,))
-        found = diagnose(picture, hold.desk.plans, now)
-        if found:
-            asks = any(each.kind not in OUR_SIDE for each in found)
-            yield suspect_of(row.organization, (live.id,) if asks else (), found)
-
-
-def _hidden(hold: Hold, rows: list[StoredRow]) -> Iterable[Suspect]:
-    plans = plans_of(row.organization for row in rows)
-    for row in rows:
-        ours = Picture(row.organization, row, plans.get(row.organization), row.organization in plans, looked=False)
-        found = diagnose(ours, hold.desk.plans, hold.desk.clock())
-        suspect = suspect_of(row.organization, (row.stripe_subscription_id,), found)
-        yield Suspect(
-            suspect.organization, suspect.subscriptions, suspect.evidence | {unlisted(row.stripe_subscription_id)}
-        )
-
-
-def _moved(window: ScanWindow, page: Page) -> ScanWindow:
-    """The window after a page. Of the boundary second more may follow, so what was shown of it is kept."""
-    if page.last:
-        return ScanWindow(since=window.since, until=window.until, at=window.at, after=page.after, done=True)
-    settled = [each.id for each in page.found if each.created == page.low]
-    if page.low == window.at:
-        settled = [*window.settled, *settled]
-    return ScanWindow(since=window.since, until=window.until, at=page.low, after=page.after, settled=settled)
+    def keep(self, suspects: Sequence[Suspect] = ()) -> None:
+        """Write down how far it is. Raises LostLease."""
+        hold, window = self.hold, self.window
+        if not self._counts:
+            return
+        fields = {name: getattr(window, name) for name in ("at", "after", "settled", "done")}
+        sets = {f"windows.{self.number}.{name}": value for name, value in fields.items()}
+        hold.commit(inc=dict(self._counts), sets=sets, suspects=suspects)
+        hold.run.windows[self.number] = window
+        self._counts.clear()
+        self._kept_at = time.monotonic()
+        if not hold.run.key_trusted and hold.run.rows >= ROWS_FOR_DOUBT and not _is_doubtful(hold):
+            # What is missing later on is missing, whatever key it is.
+            hold.commit(sets={"key_trusted": True})
 
 
 def _is_doubtful(hold: Hold) -> bool:

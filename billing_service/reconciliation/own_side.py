@@ -13,7 +13,7 @@ from .holding import Hold, Suspect
 from .neighbours import plans_of, suspect_of
 from .picture import Picture
 
-BATCH = 500
+SPAN = 2_000
 FIRST = ObjectId("0" * 24)
 UNLISTED_ROWS = {
     "$or": [
@@ -23,38 +23,39 @@ UNLISTED_ROWS = {
     ]
 }
 
+Raw = dict[str, Any]
+Stop = Callable[[], bool]
+Judge = Callable[[Hold, list[Raw]], tuple[Iterable[Suspect], int]]
 
-def read_rows(hold: Hold, stop: Callable[[], bool]) -> None:
+
+def read_rows(hold: Hold, stop: Stop) -> None:
     """Judge the rows that the listing passes over by what they say themselves."""
     rows = Subscription._get_collection()
-    _in_batches(hold, stop, lambda place: rows.find(place | UNLISTED_ROWS, PROJECTION), _unfit_rows, "organizations")
+    _in_spans(hold, stop, rows, lambda span: rows.find(span | UNLISTED_ROWS, PROJECTION), _unfit_rows, "organizations")
 
 
-def read_organizations(hold: Hold, stop: Callable[[], bool]) -> None:
+def read_organizations(hold: Hold, stop: Stop) -> None:
     """Find plans that were granted to organizations without a row."""
     paid = {"plan": {"$nin": [None, hold.desk.plans.free]}}
     found = Organization._get_collection()
-    _in_batches(hold, stop, lambda place: found.find(place | paid, {"plan": 1}), _without_row, "confirming")
+    _in_spans(hold, stop, found, lambda span: found.find(span | paid, {"plan": 1}), _without_row, "confirming")
 
 
-def _in_batches(
-    hold: Hold,
-    stop: Callable[[], bool],
-    find: Callable[[dict[str, Any]], Any],
-    judge: Callable[[Hold, list[dict[str, Any]]], tuple[Iterable[Suspect], int]],
-    then: str,
-) -> None:
+def _in_spans(hold: Hold, stop: Stop, every: Any, find: Callable[[Raw], Any], judge: Judge, then: str) -> None:
+    """Go through a collection in spans of ids, so that no read is long, however few documents are wanted."""
     while not stop():
         hold.pulse()
-        batch = list(find({"_id": {"$gt": hold.run.place or FIRST}}).sort("_id", 1).limit(BATCH))
-        if not batch:
-            hold.enter(then)
+        after = {"_id": {"$gt": hold.run.place or FIRST}}
+        ids = every.find(after, {"_id": 1}).sort("_id", 1)
+        last = next(ids.clone().skip(SPAN - 1).limit(1), None)
+        suspects, checked = judge(hold, list(find({"_id": after["_id"] | ({"$lte": last["_id"]} if last else {})})))
+        if last is None:
+            hold.commit(inc={"checked": checked}, sets={"phase": then, "place": None}, suspects=suspects)
             return
-        suspects, checked = judge(hold, batch)
-        hold.commit(inc={"checked": checked}, sets={"place": batch[-1]["_id"]}, suspects=suspects)
+        hold.commit(inc={"checked": checked}, sets={"place": last["_id"]}, suspects=suspects)
 
 
-def _unfit_rows(hold: Hold, batch: list[dict[str, Any]]) -> tuple[Iterable[Suspect], int]:
+def _unfit_rows(hold: Hold, batch: list[Raw]) -> tuple[Iterable[Suspect], int]:
     rows = [StoredRow(raw) for raw in batch]
     plans, now = plans_of(row.organization for row in rows), hold.desk.clock()
     suspects = []
@@ -68,9 +69,9 @@ def _unfit_rows(hold: Hold, batch: list[dict[str, Any]]) -> tuple[Iterable[Suspe
     return suspects, len(rows)
 
 
-def _without_row(hold: Hold, batch: list[dict[str, Any]]) -> tuple[Iterable[Suspect], int]:
+def _without_row(hold: Hold, batch: list[Raw]) -> tuple[Iterable[Suspect], int]:
     wanted = {"organization": {"$in": [each["_id"] for each in batch]}}
-    billed = {raw["organization"] for raw in Subscription._get_collection().find(wanted, {"organization": 1})}
+    billed = {raw["organization"] for raw in Subscription._get_collection().find(wanted, {"organization": 1, "_id": 0})}
     now, plans = hold.desk.clock(), hold.desk.plans
     suspects = []
     for each in batch:

@@ -265,7 +265,7 @@ def test_a_slice_ends_and_the_next_goes_on(seeded, start, go_on, drift):
     drift(5, 6)
     run = start()
     turns = 0
-    while not (turn := go_on(stop=stop_after(4))).over:
+    while not (turn := go_on(stop=stop_after(2))).over:
         turns += 1
         assert turn.run.lease_owner is None
         assert turns < 200
