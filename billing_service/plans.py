@@ -111,6 +111,7 @@ class Plans:
         """A plan's units per week; None: the file does not know the plan."""
         plan = self.get(plan_id)
         return None if plan is None else plan.weekly_quota
+
     def pack(self, pack_id: str | None) -> Pack | None:
         """The pack of extras with this id, or None."""
         return next((pack for pack in self.packs if pack.id == pack_id), None)
