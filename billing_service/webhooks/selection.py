@@ -78,7 +78,8 @@ def ordered(selection: Selection, limit: int | None = None) -> list[dict[str, An
         {"$sort": {"created": 1, "_id": 1}},
         {"$limit": min(limit or MOST, selection.limit)},
     ]
-    return list(_collection().aggregate(stages))
+    # What an event lacks is none, in answers too.
+    return [dict.fromkeys(_SHOWN) | found for found in _collection().aggregate(stages)]
 
 
 def _matching(selection: Selection) -> dict[str, Any]:

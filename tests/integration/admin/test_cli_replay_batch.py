@@ -88,6 +88,13 @@ def test_as_json(run, lost, worker):
     assert (code, json.loads(out)["state"], err) == (0, "succeeded", "")
 
 
+def test_an_event_that_names_nobody_is_told_as_well(run, dead):
+    nobodys = dead(type="customer.subscription.created", reason="organization_unknown")
+    code, out, _ = run("run")
+    assert (code, f"{nobodys.event_id}  customer.subscription.created  org -" in out) == (0, True)
+    assert json.loads(run("run", "--json")[1])["sample"][0]["orgId"] is None
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
