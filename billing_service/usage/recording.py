@@ -136,9 +136,10 @@ def _open_week(usage: Usage, plans: Plans, settles: bool) -> dict[str, Any]:
             f"PUT /api/billing/organizations/{usage.organization}, then send the same key again."
         )
     quota = plans.quota(organization.plan or plans.free)
-    if quota is None:
+    write = UsageWeek.quota_write(usage.organization, quota, usage.at)
+    made = UsageWeek._get_collection().update_one(*write, upsert=True).upserted_id is not None
+    if made and quota is None:
         log.error("plan_unknown", alert=True, organization=str(usage.organization), plan=organization.plan)
-    UsageWeek._get_collection().update_one(*UsageWeek.quota_write(usage.organization, quota, usage.at), upsert=True)
     if settles:
         settle(usage.organization, usage.at)
     before = _count(usage, {"$exists": True})

@@ -116,7 +116,9 @@ def _reset_page(done: Reset, page: Sequence[Row], plans: Plans, now: datetime) -
             done.fails(row, PlanUnknown(row["plan"]))
     singly = [row for row in known if row["organization"] in owing]
     try:
-        done.counts["reset"] += _reset_all(plain, plans, now)
+        count, other = _reset_all(plain, plans, now)
+        done.counts["reset"] += count
+        singly += other
     except STORE_ERRORS:
         raise
     except Exception as error:
@@ -126,33 +128,39 @@ def _reset_page(done: Reset, page: Sequence[Row], plans: Plans, now: datetime) -
         _reset_singly(done, row, plans, now)
 
 
-def _reset_all(rows: Sequence[Row], plans: Plans, now: datetime) -> int:
-    """Make the weeks, then mark the rows: who dies in between leaves rows that are due. Returns how many were."""
+def _reset_all(rows: Sequence[Row], plans: Plans, now: datetime) -> tuple[int, list[Row]]:
+    """Make the weeks, then mark the rows: who dies in between leaves rows that are due.
+
+    Returns how many were marked, and the rows that are not: their week is there, with another quota than the plan's.
+    """
     if not rows:
-        return 0
+        return 0, []
     weeks = [UsageWeek.fresh(row["organization"], plans.quota(row["plan"]), now) for row in rows]
+    other: set[ObjectId] = set()
     try:
         UsageWeek._get_collection().insert_many(weeks, ordered=False)
     except BulkWriteError as error:
         refused = error.details["writeErrors"]
-        if any(each["code"] != DUPLICATE_KEY for each in refused):
+        if not refused or any(each["code"] != DUPLICATE_KEY for each in refused):
             raise
-        _give_quotas([each["op"] for each in refused])
-    mine = {"_id": {"$in": [row["_id"] for row in rows]}, **_due(now)}
-    return Subscription._get_collection().update_many(mine, {"$set": {"last_reset_at": now}}).modified_count
+        other = _with_another_quota([each["op"] for each in refused])
+    ids = [row["_id"] for row in rows if row["organization"] not in other]
+    marked = Subscription._get_collection().update_many(
+        {"_id": {"$in": ids}, **_due(now)}, {"$set": {"last_reset_at": now}}
+    )
+    return marked.modified_count, [row for row in rows if row["organization"] in other]
 
 
 def _due(now: datetime) -> dict[str, Any]:
     return {"last_reset_at": {"$not": {"$gte": week_start(now)}}}
 
 
-def _give_quotas(weeks: Sequence[dict[str, Any]]) -> None:
-    """Weeks that were there keep their quota; they only get one if their plan was unknown when they were made."""
-    held = {"organization": {"$in": [week["organization"] for week in weeks]}, "week": weeks[0]["week"], "quota": None}
-    quotas = {week["organization"]: week["quota"] for week in weeks}
-    for week in UsageWeek._get_collection().find(held, {"organization": 1}):
-        given = {"$set": {"quota": quotas[week["organization"]]}}
-        UsageWeek._get_collection().update_one({"_id": week["_id"], "quota": None}, given)
+def _with_another_quota(wanted: Sequence[dict[str, Any]]) -> set[ObjectId]:
+    """Whose week has another quota than wanted: none, as the plan was unknown, or that of a plan that just changed."""
+    quotas = {week["organization"]: week["quota"] for week in wanted}
+    held = {"organization": {"$in": list(quotas)}, "week": wanted[0]["week"]}
+    found = UsageWeek._get_collection().find(held, {"organization": 1, "quota": 1})
+    return {week["organization"] for week in found if week.get("quota") != quotas[week["organization"]]}
 
 
 def _reset_singly(done: Reset, row: Row, plans: Plans, now: datetime) -> None:

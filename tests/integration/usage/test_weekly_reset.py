@@ -197,6 +197,18 @@ def test_a_plan_that_the_file_does_not_know_is_named_and_tried_again(user, clock
     assert OutboxSignal.objects(name="weekly_reset_failed").count() == 1
 
 
+def test_a_week_that_was_made_by_a_former_plan_gets_the_quota_of_this_one(user):
+    """A change at the end of Sunday may belong to the old week, and the first use of the new one see the former."""
+    people = [user("pro") for _ in range(3)]
+    Organization.objects(id=people[1].org_id).update_one(set__plan="free")
+    for it in people:
+        it.use("monday", 10, MONDAY - timedelta(minutes=59))
+    assert people[1].week("2026-W49").quota == 1_000
+    assert weekly_reset() == NOTHING | {"reset": 3}
+    for it in people:
+        assert (it.week("2026-W49").quota, it.week("2026-W49").used, it.row.last_reset_at) == (500_000, 10, MONDAY)
+
+
 @pytest.fixture
 def refuses(app):
     """Makes MongoDB itself refuse what is written of an organization to a collection."""
