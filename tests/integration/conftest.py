@@ -1,10 +1,13 @@
 """Customers at Stripe and rows in the database, as the admin toolkit meets them."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +132,33 @@ def command_line(app: Any, environment: dict[str, str]) -> Any:
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture
+def mortal_job(app: Any, environment: dict[str, str]) -> Any:
+    """Runs a job (`module:function`) in a process that kills itself at its n-th write; says whether it lived."""
+    from mongoengine.connection import get_connection
+
+    child = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "admin" / "mortal.py")],
+        env=os.environ | environment | {"METER_MODE": "true"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def carry_out(job: str, at: int, after: bool) -> bool:
+        child.stdin.write(json.dumps({"job": job, "at": at, "after": after}) + "\n")
+        child.stdin.flush()
+        told = json.loads(child.stdout.readline())
+        if "killed" in told:
+            assert told["killed"] == signal.SIGKILL
+            # The transaction that it had begun ends now, not when the server misses its session.
+            get_connection().admin.command("killAllSessions", [])
+        return "killed" not in told
+
+    yield carry_out
+    child.stdin.close()
+    child.wait(20)
+    child.stdout.close()
