@@ -18,7 +18,7 @@ TRIES = 8
 GIVES = frozenset({"topup", "refund_reversed", "settlement"})
 TAKES = frozenset({"debit", "refund", "expiration"})
 # Booked although it moves nothing: that it was seen, and its money, count for the next one.
-EMPTY_TOO = frozenset({"refund", "refund_reversed"})
+EMPTY_TOO = frozenset({"refund", "refund_reversed", "debit"})
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 Result = TypeVar("Result")

@@ -69,7 +69,7 @@ def _expire(lot: LedgerEntry, now: datetime, counts: Counter) -> None:
         raise
     except Exception as error:
         # One lot must not hold up the others; it is over tomorrow, too.
-        log.error("expiry_failed", organization=str(lot.organization), lot=str(lot.pk), exc_info=error)
+        log.error("expiry_failed", alert=True, organization=str(lot.organization), lot=str(lot.pk), exc_info=error)
         counts["failed"] += 1
         return
     counts["expired"] += booked.applied

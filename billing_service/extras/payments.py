@@ -65,14 +65,20 @@ def settle_payment(payment: Payment, now: datetime) -> list[Booked]:
         new=True, inc__looks=1, add_to_set__failed_refunds=payment.failed
     )
     account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
-    return [enter(fields | {"at": now}) for fields in account.due(lot.failed_refunds, now)]
+    booked = []
+    for fields in account.due(lot.failed_refunds):
+        if fields["kind"] == "refund_reversed":
+            took = account.booked[REFUND + fields["ref"].removeprefix(REVERSED)]
+            fields["expires_at"] = expiry_of_returned(took, now)
+        booked.append(enter(fields | {"at": now}))
+    return booked
 
 
-def foresee_payment(payment: Payment, now: datetime) -> int:
+def foresee_payment(payment: Payment) -> int:
     """How many units settling would move; nothing is written."""
     lot = LedgerEntry.objects(payment_intent=payment.payment_intent, kind="topup").first()
     account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
-    return sum(fields["units"] for fields in account.due([*lot.failed_refunds, *payment.failed], now))
+    return sum(fields["units"] for fields in account.due([*lot.failed_refunds, *payment.failed]))
 
 
 class Account:
@@ -85,18 +91,20 @@ class Account:
         self.taken = -sum(each.units for each in self.booked.values() if each.kind != "expiration")
         self.expired = -sum(each.units for each in self.booked.values() if each.kind == "expiration")
 
-    def due(self, failed: Sequence[str], now: datetime) -> list[dict[str, Any]]:
+    def due(self, failed: Sequence[str]) -> list[dict[str, Any]]:
         """The fields of the entries that are missing: what failed first, which makes room for others."""
         found = []
         refunds = sorted(self.payment.refunds, key=lambda each: (each.created, each.id))
         for each in refunds:
             if each.id in failed and REFUND + each.id in self.booked and REVERSED + each.id not in self.booked:
-                found += self._give_back(each, now)
+                found += self._give_back(each)
         for each in refunds:
             if each.id not in failed and REFUND + each.id not in self.booked:
                 found.append(self._take("refund", REFUND + each.id, each.amount))
         for dispute in sorted(self.payment.disputes, key=lambda each: (each.created, each.id)):
-            if DISPUTE + dispute.id not in self.booked and self._share(dispute.amount):
+            # While others have taken all that it could take it is not booked: if theirs comes back it takes it.
+            covered = self.gone + dispute.amount > self.payment.amount and not self._share(dispute.amount)
+            if DISPUTE + dispute.id not in self.booked and not covered:
                 found.append(self._take("debit", DISPUTE + dispute.id, dispute.amount))
         return found
 
@@ -114,7 +122,7 @@ class Account:
         self.taken += units
         return self._fields(kind, ref, -units, amount)
 
-    def _give_back(self, refund: Refund, now: datetime) -> list[dict[str, Any]]:
+    def _give_back(self, refund: Refund) -> list[dict[str, Any]]:
         """The units of a refund that failed; those whose money a dispute has taken meanwhile become the dispute's."""
         entry = self.booked[REFUND + refund.id]
         overlaps = self.gone > self.payment.amount
@@ -124,8 +132,7 @@ class Account:
         held = max(0, -entry.units - units)
         dispute = self._open_dispute() if overlaps and held else None
         moved = held if dispute else 0
-        given = self._fields("refund_reversed", REVERSED + refund.id, units + moved, refund.amount)
-        found = [given | {"expires_at": expiry_of_returned(entry, now)}]
+        found = [self._fields("refund_reversed", REVERSED + refund.id, units + moved, refund.amount)]
         if dispute:
             found.append(self._fields("debit", f"{dispute.ref}:{refund.id}", -moved, 0))
         return found
