@@ -20,7 +20,7 @@ from .store import IS_TEXT
 TRIGGERS = ("schedule", "api", "cli")
 RUN_STATES = ("running", "interrupted", "completed", "failed")
 # In this order; a run of one organization begins with the last but one.
-PHASES = ("planned", "listing", "rows", "organizations", "confirming", "resolving")
+PHASES = ("planned", "listing", "rows", "organizations", "books", "confirming", "resolving")
 
 
 class ScanWindow(EmbeddedDocument):
@@ -95,11 +95,18 @@ class ReconciliationRun(Document):
     findings = DictField()
     new = IntField(required=True, default=0)
     changed = IntField(required=True, default=0)
+    # Of what is new or changed: how many, by kind, by severity, and the money at risk by currency.
+    told = IntField(required=True, default=0)
+    told_kinds = DictField()
+    told_severities = DictField()
+    told_money = DictField()
     acknowledged = IntField(required=True, default=0)
     resolved = IntField(required=True, default=0)
     errors = IntField(required=True, default=0)
     error_sample = ListField(DictField())
     error = StringField()
+    # Whether extras and usage were compared, too.
+    metered = BooleanField(required=True, default=False)
     events_listed = BooleanField(required=True, default=False)
     unreceived = EmbeddedDocumentListField(Unreceived)
     expires_at = DateTimeField()
@@ -134,7 +141,17 @@ class ReconciliationRun(Document):
 
     def describe(self) -> dict[str, Any]:
         """The run as plain values, as answers show it."""
-        left_out = ("active", "windows", "place", "lease_owner", "fence", "failures", "outages", "unreceived")
+        left_out: tuple[str, ...] = (
+            "active",
+            "windows",
+            "place",
+            "lease_owner",
+            "fence",
+            "failures",
+            "outages",
+            "unreceived",
+        )
+        left_out += ("told", "told_kinds", "told_severities", "told_money", "metered")
         plain = {name: getattr(self, name) for name in self._fields if name not in (*left_out, "expires_at")}
         return plain | {
             "id": str(self.pk),

@@ -61,6 +61,7 @@ def desk(tell: Any = None) -> reconciliation.Desk:
         plans=runtime.plans,
         clock=runtime.clock,
         confirm=timedelta(seconds=runtime.settings.reconcile_confirm_seconds),
+        meter_mode=runtime.settings.meter_mode,
         **({"tell": tell} if tell else {}),
     )
 

@@ -45,6 +45,9 @@ KINDS: dict[str, Kind] = {
     "billing.reconciliation.divergence": Kind(
         (BACKEND, PEOPLE), "Stripe and the stored subscription differ. See GET /api/admin/billing/findings."
     ),
+    "billing.reconciliation.summary": Kind(
+        (PEOPLE,), "A reconciliation found more divergences than were told one by one. These are all of them."
+    ),
     "missed_events": Kind(
         (PEOPLE,), "Stripe had events that never reached us; they were taken in now. Check the webhook endpoint."
     ),

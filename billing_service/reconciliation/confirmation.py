@@ -13,6 +13,7 @@ from ..documents.webhook_event import UNSETTLED_STATES
 from ..errors import (
     BillingError,
     MissingUnproven,
+    StoreUnavailable,
     StripeMisconfigured,
     StripeMissing,
     StripeRateLimited,
@@ -22,6 +23,7 @@ from ..stripe_gateway import LiveSubscription
 from ..subscriptions import MARKER, OF_STRIPE, named_organization
 from ..subscriptions.stored_row import PROJECTION, StoredRow
 from . import recording
+from .books import books_of
 from .causes import cause_of
 from .diagnosis import diagnose
 from .holding import Desk, Hold, Trouble
@@ -115,7 +117,7 @@ def look_first(hold: Hold, org_id: ObjectId) -> frozenset[str]:
     """The evidence of a first look at one organization; what cannot be compared is found out by the second."""
     try:
         look = _look(hold.desk, org_id, (), whole=True)
-    except MissingUnproven:
+    except (MissingUnproven, StoreUnavailable):
         return frozenset({UNPROVEN})
     found = diagnose(look.picture, hold.desk.plans, hold.desk.clock())
     hold.commit(inc={"stripe_requests": look.requests})
@@ -186,6 +188,7 @@ def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole:
         found=tuple(reader.found.values()),
         gone=frozenset({own} & reader.missing) if own else frozenset(),
         looked=looked,
+        books=books_of(org_id, desk.clock()) if desk.meter_mode and org_id else None,
     )
     again = (before.version if before else None) != (after.version if after else None)
     moving = looked and (_unsettled((*reader.found, *reader.missing)) or bool(after and after.verify_at))

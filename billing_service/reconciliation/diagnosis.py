@@ -29,6 +29,7 @@ KINDS = (
     "cancel_intent",
     "customer",
     "org_plan",
+    "usage_extras",
     "overridden",
 )
 KIND_OF = {
@@ -50,7 +51,7 @@ LEADERS = {"status": ("plan", "price", "period"), "plan": ("price", "period"), "
 def diagnose(picture: Picture, plans: Plans, now: datetime) -> tuple[Divergence, ...]:
     """All that does not fit in the picture, the gravest first."""
     found = [*_of_stripe(picture, plans, now)] if picture.looked else [*_own_plan(picture, plans, now)]
-    found += [*_org_plan(picture, plans), *_overridden(picture, plans, now)]
+    found += [*_org_plan(picture, plans), *_usage_extras(picture), *_overridden(picture, plans, now)]
     return tuple(sorted(found, key=lambda each: SEVERITIES.index(each.severity)))
 
 
@@ -236,6 +237,27 @@ def _org_plan(picture: Picture, plans: Plans) -> Iterable[Divergence]:
         stored={"organization_plan": picture.plan, "plan": due},
         live={},
         evidence=frozenset({f"the organization has {picture.plan}, the row {due}"}),
+    )
+
+
+def _usage_extras(picture: Picture) -> Iterable[Divergence]:
+    """What an organization has of extras, or used in a week, is not what its own records come to."""
+    books = picture.books
+    if books is None or not books.evidence:
+        return
+    # Units that were paid for and cannot be used weigh more than those that can and were not.
+    units = books.balance_off or books.lots_off
+    # How much it is off, not what it is: that moves with each use, and would be news each time.
+    off = {"extras_balance_off": books.balance_off, "lots_off": books.lots_off, "weeks_off": books.weeks_off}
+    yield Divergence(
+        kind="usage_extras",
+        severity="critical" if units < 0 else "high" if units else "medium",
+        organization=picture.organization,
+        customer=picture.row.stripe_customer_id if picture.row else None,
+        subscriptions=(),
+        stored={name: value for name, value in off.items() if value},
+        live={},
+        evidence=books.evidence,
     )
 
 

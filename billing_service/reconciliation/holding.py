@@ -15,6 +15,7 @@ from ..documents import ReconciliationCandidate, ReconciliationRun, database_now
 from ..observability import log
 from ..plans import Plans
 from ..stripe_gateway import StripeGateway
+from . import telling
 
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 5.0
@@ -30,12 +31,15 @@ class LostLease(Exception):
 
 @dataclass(frozen=True)
 class Desk:
-    """What comparing needs of the running process. `confirm` is how long a difference must last."""
+    """What comparing needs of the running process. `confirm` is how long a difference must last; `meter_mode`: extras
+    and usage are compared, too.
+    """
 
     stripe: StripeGateway
     plans: Plans
     clock: Callable[[], datetime]
     confirm: timedelta
+    meter_mode: bool = False
     tell: Callable[[ReconciliationRun], None] = lambda run: None
 
 
@@ -127,7 +131,8 @@ class Hold:
         for name, count in counts.items():
             field, _, kind = name.partition(".")
             if kind:
-                self.run.findings[kind] = self.run.findings.get(kind, 0) + count
+                counted = getattr(self.run, field)
+                counted[kind] = counted.get(kind, 0) + count
             else:
                 setattr(self.run, field, (getattr(self.run, field) or 0) + count)
         for name, value in sets.items():
@@ -138,12 +143,18 @@ class Hold:
         """Go on with the next phase. Raises LostLease."""
         self.commit(sets={"phase": phase, "place": None, **sets})
 
-    def end(self, state: str, now: datetime, error: str | None = None) -> None:
-        """The run is over. Raises LostLease."""
+    def end(self, state: str, error: str | None = None) -> None:
+        """The run is over, and people are told of what they were not told of singly. Raises LostLease."""
+        now = self.desk.clock()
         fields = {"state": state, "finished_at": now, "error": error, "next_at": None}
         gone = dict.fromkeys(("active", "lease_owner", "lease_until"), "")
-        if not _runs().update_one(self._mine, {"$set": fields, "$unset": gone}).matched_count:
-            raise LostLease
+
+        def write() -> None:
+            if not _runs().update_one(self._mine, {"$set": fields, "$unset": gone}).matched_count:
+                raise LostLease
+            telling.sum_up(self.run, state, now)
+
+        in_transaction(write)
         self.run.active = None
         self.run.state, self.run.finished_at, self.run.error = state, now, error
         log.info("reconciliation_ended", run=str(self.run.pk), state=state, **summary_of(self.run))

@@ -146,6 +146,6 @@ def _ask_of_the_key(hold: Hold) -> None:
     if missing * 2 > asked:
         words = f"{hold.run.unshown} of {hold.run.rows} stored subscriptions are not at Stripe, of {asked} asked for "
         words += f"{missing} do not exist: STRIPE_SECRET_KEY may be of another account or mode."
-        hold.end("failed", hold.desk.clock(), error=f"stripe_misconfigured: {words}")
+        hold.end("failed", error=f"stripe_misconfigured: {words}")
     else:
         hold.commit(inc={"stripe_requests": asked}, sets={"key_trusted": True})

@@ -8,6 +8,7 @@ from bson import ObjectId
 
 from ..stripe_gateway import LiveSubscription
 from ..subscriptions.stored_row import StoredRow
+from .books import Books
 
 UNLISTED = "is not listed"
 
@@ -18,7 +19,7 @@ class Picture:
 
     `plan` is the organization's own, which access control reads; `exists`: it is known here. `found` are
     subscriptions as Stripe shows them, `gone` those that are proven not to exist. Without `looked` nobody asked
-    Stripe: only our own side is judged.
+    Stripe: only our own side is judged. `books` are None where nobody looked at them.
     """
 
     organization: ObjectId | None
@@ -28,6 +29,7 @@ class Picture:
     found: tuple[LiveSubscription, ...] = ()
     gone: frozenset[str] = frozenset()
     looked: bool = True
+    books: Books | None = None
 
 
 @dataclass(frozen=True)

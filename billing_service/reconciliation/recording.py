@@ -9,12 +9,12 @@ from bson import ObjectId
 from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
-from .. import outbox
 from ..documents import Finding, ReconciliationCandidate, Subscription
 from ..documents.finding import OPEN_STATES
 from .diagnosis import KINDS
 from .holding import Hold, LostLease, Trouble
 from .picture import Divergence
+from .telling import SINGLY, tell
 
 # What identifies these says all; webhooks note them in other words.
 TOLD_BY_IDENTITY = frozenset({"several_live_subscriptions", "organization_conflict"})
@@ -58,7 +58,9 @@ def record(
         _write(candidate, state="confirmed")
         ends: Counter[str] = Counter()
         for divergence, cause in found:
-            end = remember(hold.run.pk, divergence, cause, now)
+            singly = hold.run.told + ends["told"] < SINGLY
+            end, told = remember(hold.run.pk, divergence, cause, now, people=singly)
+            ends.update(told)
             # Two suspects of one organization, such as a subscription that nobody was known to own, show the same.
             ends[f"findings.{divergence.kind}"] += end != "counted"
             ends[end] += end not in ("counted", "again")
@@ -77,14 +79,19 @@ def _write(candidate: ReconciliationCandidate, **fields: Any) -> None:
         raise LostLease
 
 
-def remember(run_id: ObjectId, divergence: Divergence, cause: str, now: datetime) -> str:
-    """Make or renew a finding, and tell of it. Returns new, changed, acknowledged, again, or counted by this run."""
+def remember(
+    run_id: ObjectId, divergence: Divergence, cause: str, now: datetime, *, people: bool
+) -> tuple[str, dict[str, int]]:
+    """Make or renew a finding, and tell of it, `people` too.
+
+    Returns new, changed, acknowledged, again, or counted by this run; and what is to be counted of what was told.
+    """
     finding = Finding.objects(fingerprint=divergence.fingerprint, state__in=OPEN_STATES).first()
     if finding is None:
         finding = _new(divergence, now)
         end = "new"
     elif finding.run == run_id:
-        return "counted"
+        return "counted", {}
     else:
         # One that a webhook noted has not been told by anybody.
         end = "new" if finding.run is None and finding.state == "open" else "again"
@@ -98,8 +105,8 @@ def remember(run_id: ObjectId, divergence: Divergence, cause: str, now: datetime
         _fill(finding, divergence, cause)
     finding.save()
     if end in ("new", "changed") and divergence.kind not in UNTOLD:
-        _tell(finding, run_id, end, now)
-    return end
+        return end, tell(finding, run_id, end, now, people=people)
+    return end, {}
 
 
 def _new(divergence: Divergence, now: datetime) -> Finding:
@@ -121,30 +128,6 @@ def _differs(finding: Finding, divergence: Divergence) -> bool:
     return was != (divergence.severity, divergence.stored, divergence.live)
 
 
-def _tell(finding: Finding, run_id: ObjectId, news: str, now: datetime) -> None:
-    facts = {
-        "finding_id": str(finding.pk),
-        "news": news,
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "cause": finding.cause,
-        "stripe_customer_id": finding.stripe_customer_id,
-        "stripe_subscription_ids": list(finding.stripe_subscription_ids),
-        "stored": dict(finding.stored),
-        "live": dict(finding.live),
-        "money_at_risk": [dict(each) for each in finding.money_at_risk],
-        "reconciliation_id": str(run_id),
-    }
-    key = f"divergence:{run_id}:{finding.fingerprint}"
-    outbox.put(
-        [
-            outbox.signal(
-                "billing.reconciliation.divergence", key, now=now, organization=finding.organization, facts=facts
-            )
-        ]
-    )
-
-
 def resolve_unseen(hold: Hold, stop: Callable[[], bool]) -> None:
     """Resolve what this run compared and did not find again, then end it."""
     place = hold.run.place
@@ -152,7 +135,7 @@ def resolve_unseen(hold: Hold, stop: Callable[[], bool]) -> None:
         hold.pulse()
         batch = list(_unseen(hold, place).order_by("id").limit(BATCH))
         if not batch:
-            _end(hold)
+            hold.end("completed")
             return
         place = batch[-1].pk
         compared = _compared(hold, batch)
@@ -163,7 +146,8 @@ def resolve_unseen(hold: Hold, stop: Callable[[], bool]) -> None:
 
 def _unseen(hold: Hold, place: ObjectId | None) -> Any:
     run = hold.run
-    wanted: dict[str, Any] = {"kind__in": KINDS, "state__in": OPEN_STATES, "run__ne": run.pk}
+    kinds = [each for each in KINDS if each != "usage_extras" or run.metered]
+    wanted: dict[str, Any] = {"kind__in": kinds, "state__in": OPEN_STATES, "run__ne": run.pk}
     wanted["last_seen_at__lt"] = run.started_at
     if place:
         wanted["id__gt"] = place
@@ -198,7 +182,3 @@ def _resolve(hold: Hold, findings: list[Finding]) -> None:
         return {"resolved": count}
 
     hold.commit(also=write)
-
-
-def _end(hold: Hold) -> None:
-    hold.end("completed", hold.desk.clock())

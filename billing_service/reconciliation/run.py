@@ -177,7 +177,7 @@ def go_on(desk: Desk, stop: Stop) -> Turn:
     except LostLease:
         log.warning("reconciliation_taken_over", run=str(hold.run.pk))
     except (StripeMisconfigured, StripeNotConfigured) as error:
-        hold.end("failed", desk.clock(), error=f"{error.code}: {error.detail}")
+        hold.end("failed", error=f"{error.code}: {error.detail}")
     except OF_STRIPE as error:
         _wait_out(hold, error)
     except BaseException as error:
@@ -190,7 +190,7 @@ def go_on(desk: Desk, stop: Stop) -> Turn:
 def _work(hold: Hold, stop: Stop) -> None:
     if hold.run.failures >= FAILURES:
         words = hold.run.error or "its process died each time"
-        hold.end("failed", hold.desk.clock(), error=f"given up after {FAILURES} attempts without progress: {words}")
+        hold.end("failed", error=f"given up after {FAILURES} attempts without progress: {words}")
     while hold.run.active and not stop():
         next_at = PHASES[hold.run.phase](hold, stop)
         if next_at is not None:
@@ -205,7 +205,8 @@ def _plan(hold: Hold, stop: Stop) -> None:
         with desk.stripe.background():
             evidence = confirmation.look_first(hold, run.organization)
         suspects = [Suspect(run.organization, (), evidence)] if evidence else []
-        hold.commit(inc={"checked": 1}, sets={"phase": "confirming", "expected": 1}, suspects=suspects)
+        sets = {"phase": "confirming", "expected": 1, "metered": desk.meter_mode}
+        hold.commit(inc={"checked": 1}, sets=sets, suspects=suspects)
         return
     with desk.stripe.background():
         read = desk.stripe.subscriptions_page(created={}, limit=1)
@@ -228,6 +229,7 @@ PHASES: dict[str, Callable[[Hold, Stop], datetime | None]] = {
     "listing": listing.read_listing,
     "rows": own_side.read_rows,
     "organizations": own_side.read_organizations,
+    "books": own_side.read_books,
     "confirming": confirmation.confirm_all,
     "resolving": recording.resolve_unseen,
 }

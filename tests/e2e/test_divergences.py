@@ -82,7 +82,7 @@ def test_the_runbooks_commands_work(running, tmp_path):
         "RECONCILE_CONFIRM_SECONDS": "1",
     }
     scripts = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     for script in scripts:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],

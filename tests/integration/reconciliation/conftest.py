@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 from bson import ObjectId
+from mongoengine.connection import get_db
 
 from billing_service import reconciliation
 from billing_service.documents import Finding, Organization, ReconciliationRun, Subscription, WebhookEvent
@@ -83,7 +84,6 @@ def findings():
 @pytest.fixture
 def everything(sandbox, runtime):
     """All subscriptions and organizations as stored, and all that Stripe has of money, to be compared later."""
-    from mongoengine.connection import get_db
 
     def picture():
         database = get_db()
@@ -205,3 +205,25 @@ def monotonic_pauses(runtime):
     """A clock that is an hour further each time, so that no pause is waited for."""
     hours = iter(range(1_000_000))
     return lambda: runtime.clock() + timedelta(hours=next(hours))
+
+
+@pytest.fixture
+def profiled(app):
+    """What MongoDB did in the block, but for the reads of one-row collections."""
+    database = get_db()
+
+    class Profiled:
+        def __enter__(self):
+            database.command("profile", 2)
+            return self
+
+        def __exit__(self, *error):
+            database.command("profile", 0)
+            self.seen = list(database.system.profile.find())
+            database.system.profile.drop()
+
+        def of(self, collection):
+            ns = f"{database.name}.{collection}"
+            return [each for each in self.seen if each.get("ns") == ns and "planSummary" in each]
+
+    return Profiled()

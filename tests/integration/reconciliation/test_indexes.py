@@ -1,32 +1,7 @@
 """A run reads by index what it compares, as MongoDB's profiler saw it."""
 
-import pytest
-from mongoengine.connection import get_db
-
 from billing_service.documents import Finding, Organization, ReconciliationCandidate, Subscription
 from billing_service.jobs.sweep import sweep
-
-
-@pytest.fixture
-def profiled(app):
-    """What MongoDB did in the block, but for the reads of one-row collections."""
-    database = get_db()
-
-    class Profiled:
-        def __enter__(self):
-            database.command("profile", 2)
-            return self
-
-        def __exit__(self, *error):
-            database.command("profile", 0)
-            self.seen = list(database.system.profile.find())
-            database.system.profile.drop()
-
-        def of(self, collection):
-            ns = f"{database.name}.{collection}"
-            return [each for each in self.seen if each.get("ns") == ns and "planSummary" in each]
-
-    return Profiled()
 
 
 def test_nothing_is_read_without_an_index(seeded, sandbox, reconcile, profiled, organization, deliver, billed):
