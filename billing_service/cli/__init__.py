@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (commands register themselves)
     dispatching,
     doctoring,
     events,
+    forgetting,
     jobs,
     processes,
     reconciling,

@@ -1,5 +1,6 @@
 """What does not fit between Stripe and us, remembered until it is resolved."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from mongoengine import DateTimeField, DictField, Document, IntField, ListField, ObjectIdField, StringField
@@ -9,6 +10,13 @@ from .store import IS_TIME
 STATES = ("open", "acknowledged", "resolved")
 OPEN_STATES = ("open", "acknowledged")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
+RESOLVED_KEPT = timedelta(days=365)
+
+
+def resolved(by: str, now: datetime) -> dict[str, Any]:
+    """What an update writes to a finding that is resolved: from then on it has its last year."""
+    ended = {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": by}
+    return ended | {"set__expires_at": now + RESOLVED_KEPT}
 
 
 class Finding(Document):

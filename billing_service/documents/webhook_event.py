@@ -73,6 +73,8 @@ class WebhookEvent(Document):
     # The text that was signed. BSON could not hold every event: metadata keys have dots and dollars, numbers
     # have any size, nesting any depth.
     payload = StringField()
+    # Personal data were erased from the payload; what is left does not tell a row's next state.
+    erased_at = DateTimeField()
     received_at = DateTimeField(required=True)
     source = StringField(required=True)
     secret_index = IntField()

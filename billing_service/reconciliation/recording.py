@@ -10,7 +10,7 @@ from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
 from ..documents import Finding, ReconciliationCandidate, Subscription
-from ..documents.finding import OPEN_STATES
+from ..documents.finding import OPEN_STATES, resolved
 from .diagnosis import KINDS
 from .holding import Hold, LostLease, Trouble
 from .picture import Divergence
@@ -19,7 +19,6 @@ from .telling import SINGLY, tell
 # What identifies these says all; webhooks note them in other words.
 TOLD_BY_IDENTITY = frozenset({"several_live_subscriptions", "organization_conflict"})
 UNTOLD = frozenset({"overridden"})
-KEPT = timedelta(days=365)
 BATCH = 100
 
 
@@ -176,9 +175,6 @@ def _resolve(hold: Hold, findings: list[Finding]) -> None:
     def write() -> dict[str, int]:
         ids = [each.pk for each in findings]
         unseen = Finding.objects(id__in=ids, state__in=OPEN_STATES, last_seen_at__lt=hold.run.started_at)
-        count = unseen.update(
-            set__state="resolved", set__resolved_at=now, set__resolved_by="reconcile", set__expires_at=now + KEPT
-        )
-        return {"resolved": count}
+        return {"resolved": unseen.update(**resolved("reconcile", now))}
 
     hold.commit(also=write)

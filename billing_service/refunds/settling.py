@@ -10,7 +10,7 @@ from typing import Any
 from .. import outbox
 from ..asked import Asked, Outcome
 from ..documents import AdminOperation, Finding, OutboxSignal, RefundRequest
-from ..documents.finding import OPEN_STATES
+from ..documents.finding import OPEN_STATES, resolved
 from ..errors import BillingError, StripeRejected
 from ..observability import log
 from ..operations import Clock, Running, take_over
@@ -238,7 +238,7 @@ def _write(request: RefundRequest, **values: Any) -> None:
 def _resolve_finding(request: RefundRequest, now: datetime) -> None:
     if request.unresolved_at:
         known = Finding.objects(fingerprint=fingerprint_of(request), state__in=OPEN_STATES)
-        known.update_one(set__state="resolved", set__resolved_at=now, set__resolved_by="refund")
+        known.update_one(**resolved("refund", now))
 
 
 def fingerprint_of(request: RefundRequest) -> str:

@@ -6,7 +6,7 @@ was read before Stripe was asked; leases elsewhere only save work.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -26,7 +26,7 @@ from ..documents import (
     WebhookEvent,
     in_transaction,
 )
-from ..documents.finding import OPEN_STATES
+from ..documents.finding import OPEN_STATES, resolved
 from ..errors import Conflict, CustomerShared
 from ..plans import Plans
 from .decision import DOUBT, Change, Noticed, decide
@@ -34,7 +34,6 @@ from .observation import Observation
 
 TRIES = 8
 DUPLICATE_KEY = 11000
-RESOLVED_KEPT = timedelta(days=365)
 # About the chosen subscription's price: any look at it tells.
 ABOUT_THE_PRICE = ("plan_unresolved", "plan_ambiguous")
 # A row that was just written from all that Stripe shows cannot differ from it.
@@ -277,14 +276,14 @@ def _note(change: Change, noticed: Noticed, now: datetime) -> None:
 def _settle_findings(change: Change, now: datetime) -> None:
     """What a complete look no longer shows is resolved by it."""
     ours = _open_findings([change])
-    ours.filter(kind__in=OF_THE_ROW).update(**_resolved(change.updated["synced_from"], now))
+    ours.filter(kind__in=OF_THE_ROW).update(**resolved(change.updated["synced_from"], now))
     ours.filter(kind="cancel_unverified", stripe_subscription_ids__in=list(change.ended)).update(
-        **_resolved(change.updated["synced_from"], now)
+        **resolved(change.updated["synced_from"], now)
     )
     # A conflict about a subscription that this look did not show goes on.
     shown = {"stripe_subscription_ids": {"$not": {"$elemMatch": {"$nin": sorted(change.shown)}}}}
     ours.filter(kind="organization_conflict", stripe_subscription_ids__ne=[], __raw__=shown).update(
-        **_resolved(change.updated["synced_from"], now)
+        **resolved(change.updated["synced_from"], now)
     )
 
 
@@ -293,7 +292,7 @@ def _settle_prices(changes: Sequence[Change], now: datetime) -> None:
     told = [change for change in changes if change.priced]
     if told:
         source = told[0].updated["synced_from"]
-        _open_findings(told).filter(kind__in=ABOUT_THE_PRICE).update(**_resolved(source, now))
+        _open_findings(told).filter(kind__in=ABOUT_THE_PRICE).update(**resolved(source, now))
 
 
 def _open_findings(changes: Sequence[Change]) -> Any:
@@ -301,8 +300,3 @@ def _open_findings(changes: Sequence[Change]) -> Any:
     still = [_fingerprint(change, noticed) for change in changes for noticed in change.noticed]
     organizations = [change.organization for change in changes]
     return Finding.objects(organization__in=organizations, state__in=OPEN_STATES, fingerprint__nin=still)
-
-
-def _resolved(source: str, now: datetime) -> dict[str, Any]:
-    ended = {"set__state": "resolved", "set__resolved_at": now, "set__resolved_by": source}
-    return ended | {"set__expires_at": now + RESOLVED_KEPT}

@@ -72,7 +72,7 @@ def settle_quickly(events: Sequence[WebhookEvent], desk: Desk) -> Settled:
     What cannot be read, decided or written here is nobody's failure: it is left as it is.
     """
     trial = ledger.Trial(source="webhook")
-    named = [event for event in events if event.type in TYPES and event.stripe_subscription_id and not event.replay]
+    named = [each for each in events if each.type in TYPES and each.stripe_subscription_id and not _needs_a_look(each)]
     if not named:
         return []
     ids = {event.stripe_subscription_id for event in named}
@@ -89,6 +89,10 @@ def settle_quickly(events: Sequence[WebhookEvent], desk: Desk) -> Settled:
             told.append(Told(event, row, sent))
     decisions += _decide(told, desk)
     return _commit(decisions, desk, trial)
+
+
+def _needs_a_look(event: WebhookEvent) -> bool:
+    return bool(event.replay or event.erased_at)
 
 
 def _certain(event: WebhookEvent, row: Subscription) -> LiveSubscription | None:

@@ -106,6 +106,7 @@ class EventDetailSchema(ListedEventSchema):
     secret_index = fields.Integer(allow_none=True, metadata={"description": "which webhook secret verified it"})
     closed = fields.Nested(ClosedSchema, allow_none=True)
     expires_at = Instant(allow_none=True)
+    erased_at = Instant(allow_none=True, metadata={"description": "personal data were erased from the payload"})
     payload_masked = fields.Boolean(metadata={"description": "personal data are masked; payload:read shows them"})
     payload = fields.Raw(allow_none=True, metadata={"description": "as Stripe sent it; null: it was erased"})
 

@@ -12,6 +12,7 @@ from billing_service.jobs.dispatch import dispatch
 from billing_service.stripe_gateway import StripeGateway
 from billing_service.subscriptions import follow
 from billing_service.subscriptions.decision import DOUBT
+from billing_service.webhooks.erasure import erase
 
 UPDATED = "customer.subscription.updated"
 
@@ -334,3 +335,13 @@ def test_a_row_that_cannot_be_read_holds_up_no_other(billed, change, deliver, ru
     run()
     assert (row(events[good]["id"]).state, good.plan) == ("succeeded", "business")
     assert row(events[broken]["id"]).state == "failed"
+
+
+def test_what_personal_data_were_erased_from_is_looked_up(known, change, deliver, run, asked, runtime):
+    event = change(known.subscription, "business")
+    deliver(event)
+    assert erase(event["data"]["object"]["customer"], now=runtime.clock()).events == 1
+    asked()
+    run()
+    assert asked() > 0
+    assert (known.plan, ends([event])) == ("business", ["applied"])
