@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-run test unit integration property e2e lint types audit bench nightly lock clean
+.PHONY: help run setup setup-run test unit integration property e2e lint types audit docs bench nightly lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ types: setup ## static types
 
 audit: setup ## known weaknesses of the packages that are used
 	$(BIN)/python requirements/audit.py
+
+docs: setup ## write the references that follow from the code: configuration, API, doctor
+	$(BIN)/python docs/generate.py
 
 bench: setup ## measure, side by side in one run (BENCH=quick: a minute)
 	$(BIN)/python -m benchmarks

@@ -1,6 +1,8 @@
 """/api/openapi.json and /api/docs: generated, valid, and matching what is answered."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -96,3 +98,20 @@ def test_every_error_code_has_an_anchor(client):
 
     page = client.get("/api/docs/errors").text
     assert all(f'id="{kind.code}"' in page for kind in KINDS)
+
+
+def test_the_api_reference_is_current(app, document):
+    docs = Path(__file__).parents[2] / "docs"
+    spec = importlib.util.spec_from_file_location("docs_generate", docs / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    text = (docs / "api.md").read_text()
+    assert text == generate.of_app(app), "run make docs"
+    operations = {
+        (path, method) for path, item in document["paths"].items() for method in item if method != "parameters"
+    }
+    assert len(re.findall(r"^### `", text, re.MULTILINE)) == len(operations)
+    # Every object that is linked to is there, and every route of an admin's says what it needs.
+    assert set(re.findall(r"\(#(\w+)\)", text)) <= set(re.findall(r'<a id="(\w+)">', text))
+    admin = re.findall(r"^### `\w+ /api/admin/.*\n\n(.*)$", text, re.MULTILINE)
+    assert all(re.search(r"Needs `\w+:\w+`\.$", line) for line in admin)
