@@ -42,7 +42,8 @@ def run(app: Flask) -> None:
         while not shutdown.requested():
             if time.monotonic() - repaired_at >= REPAIR_SECONDS and _without_fail(keep_calendar):
                 repaired_at = time.monotonic()
-            _without_fail(fire)
+            if not _without_fail(fire):
+                repaired_at = -REPAIR_SECONDS  # Redis may come back with nothing
             shutdown.wait(INTERVAL_SECONDS)
     log.info("scheduler_stopped")
 

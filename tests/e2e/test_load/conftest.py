@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.e2e.test_load.installation", "tests.e2e.test_load.proof")
+pytest.register_assert_rewrite(
+    "tests.e2e.test_load.installation", "tests.e2e.test_load.proof", "tests.e2e.test_load.admins"
+)

@@ -73,6 +73,12 @@ def patient_client(url: str) -> pymongo.MongoClient:
     return pymongo.MongoClient(url, tz_aware=True, serverSelectionTimeoutMS=10_000)
 
 
+def keep_oplog(port: int) -> None:
+    """What is written during the run is read from there afterwards, all of it."""
+    with pymongo.MongoClient(servers.HOST, port, directConnection=True) as client:
+        client.admin.command("replSetResizeOplog", 1, size=LARGEST_OPLOG_MB)
+
+
 @dataclass
 class Installation:
     """Use it in a `with` block, from the main thread (the kernel ends a child with the thread that started it)."""
@@ -80,6 +86,10 @@ class Installation:
     folder: Path
     seed: int
     killed: Counter = field(default_factory=Counter)
+    webs = ("web",)
+    workers = WORKERS
+    schedulers = ("scheduler",)
+    stores = ("mongod", "redis")
 
     def __enter__(self) -> "Installation":
         self.dice = random.Random(self.seed)
@@ -101,31 +111,37 @@ class Installation:
     def _stop(self) -> None:
         # The stores last: who asks a dead one for its goodbye waits long.
         for name in reversed(self.parts):
-            if name not in ("mongod", "redis"):
+            if name not in self.stores:
                 self.parts[name].kill()
         self.stack.close()
 
     def _start(self) -> None:
-        self.mongod = self.stack.enter_context(servers.mongod(self.folder))
+        self.parts = self._start_mongodb()
         self.redis = self.stack.enter_context(servers.redis(self.folder))
         self.stripe = self.stack.enter_context(servers.stripe_sandbox(self.folder))
-        self.port = servers.free_port()
-        self.url = f"http://{servers.HOST}:{self.port}"
-        self.mongo = self.stack.enter_context(patient_client(self.mongod.url))
+        self.ports = {name: servers.free_port() for name in self.webs}
+        self.urls = [f"http://{servers.HOST}:{port}" for port in self.ports.values()]
+        self.url = self.urls[0]
+        self.mongo = self.stack.enter_context(patient_client(self.uri))
         self.database = self.mongo.get_default_database()
-        # What is written during the run is read from there afterwards, all of it.
-        self.mongo.admin.command("replSetResizeOplog", 1, size=LARGEST_OPLOG_MB)
         self.run("indexes")
-        self.parts = {"mongod": Part(self.mongod.child), "redis": Part(self.redis.child)}
-        self.parts |= {name: Part(self._service(name)) for name in ("web", *WORKERS, "scheduler")}
+        self.parts |= {"redis": Part(self.redis.child)}
+        services = (*self.webs, *self.workers, *self.schedulers)
+        self.parts |= {name: Part(self._service(name)) for name in services}
         for part in self.parts.values():
             if not part.child.is_running:
                 part.child.start()
         self.wait_up()
 
+    def _start_mongodb(self) -> dict[str, Part]:
+        self.mongod = self.stack.enter_context(servers.mongod(self.folder))
+        self.uri = self.mongod.url
+        keep_oplog(self.mongod.port)
+        return {"mongod": Part(self.mongod.child)}
+
     def environment(self) -> dict[str, str]:
         return os.environ | {
-            "MONGODB_URI": self.mongod.url,
+            "MONGODB_URI": self.uri,
             "REDIS_URL": self.redis.url,
             "STRIPE_SECRET_KEY": "sk_test_sandbox",
             "STRIPE_API_BASE": self.stripe.url,
@@ -136,10 +152,11 @@ class Installation:
 
     def _service(self, name: str) -> Child:
         command = name.split("-")[0]
-        argv = [*CLI, command, *(["--port", str(self.port)] if command == "web" else [])]
+        port = self.ports.get(name)
+        argv = [*CLI, command, *(["--port", str(port)] if port else [])]
         child = Child(name, argv, self.folder / f"{name}.log", self.environment())
         ready = {
-            "web": lambda: servers.answers_http(f"{self.url}/readyz"),
+            "web": lambda: servers.answers_http(f"http://{servers.HOST}:{port}/readyz"),
             "worker": lambda: child.has_logged("worker_started"),
             "scheduler": lambda: child.has_logged("scheduler_started"),
         }
@@ -168,17 +185,17 @@ class Installation:
 
     def _busy_worker(self) -> str:
         """A worker that holds events at this moment, if one is found soon; else either."""
-        deadline = time.monotonic() + (0 if self.parts["mongod"].down or self.parts["redis"].down else 2)
+        deadline = time.monotonic() + (0 if any(self.parts[name].down for name in self.stores) else 2)
         with suppress(pymongo.errors.PyMongoError, redis.RedisError), self.redis_client() as client:
             while time.monotonic() < deadline:
                 if self.database.webhook_events.find_one({"state": "processing"}, {"_id": 1}):
                     registered = [client.hgetall(key) for key in client.smembers("rq:workers")]
                     busy = {int(each[b"pid"]) for each in registered if each.get(b"state") == b"busy"}
-                    found = [name for name in WORKERS if self.parts[name].child.pid in busy]
+                    found = [name for name in self.workers if self.parts[name].child.pid in busy]
                     if found:
                         return self.dice.choice(found)
                 time.sleep(0.005)
-        return self.dice.choice(WORKERS)
+        return self.dice.choice(self.workers)
 
     def redis_client(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis.url, socket_timeout=2)
@@ -203,7 +220,7 @@ class Installation:
         for part in self.parts.values():
             part.child.wait_ready()
         # Gunicorn replaces its workers by itself: what ended one stands there only.
-        assert "WORKER TIMEOUT" not in self.log("web")
+        assert not [name for name in self.webs if "WORKER TIMEOUT" in self.log(name)]
 
     def assert_up(self) -> None:
         for part in self.parts.values():

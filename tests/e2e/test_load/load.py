@@ -52,6 +52,8 @@ class Customers:
             customer = self.stripe.customers.create({"metadata": of_customer}).id
             self.metadata[customer], self.organizations[customer] = of_subscription, org_id
         self.held = {}
+        # Those that nobody changes.
+        self.settled: dict[str, str] = {}
 
     def _price(self, product: str, plan: str) -> str:
         terms = {"currency": "usd", "unit_amount": 4900, "recurring": {"interval": "month"}}
@@ -99,16 +101,19 @@ class Customers:
 class Load:
     """Delivers every event of the sandbox, out of order, some twice, at a steady rate; remembers what came back.
 
-    `accepted` are the ids of events that were answered 2xx; from then on they are the service's to keep.
+    `accepted` are the ids of events that were answered 2xx; from then on they are the service's to keep. With several
+    addresses any of them gets a delivery, as behind a balancer that has not noticed yet who is away.
     """
 
-    def __init__(self, url: str, secret: str, base: str, customers: Customers, rate: float, dice: random.Random):
-        self.url, self.secret, self.base = url, secret.encode(), base
+    def __init__(self, urls: list[str], secret: str, base: str, customers: Customers, rate: float, dice: random.Random):
+        self.urls, self.secret, self.base = urls, secret.encode(), base
         self.customers, self.rate, self.dice = customers, rate, dice
         self.lock = threading.Lock()
         self.bodies: dict[str, bytes] = {}
         self.accepted: Counter = Counter()
         self.answers: Counter = Counter()
+        # When each delivery that was accepted was sent, and when it was answered.
+        self.accepted_at: list[tuple[float, float]] = []
         self.letters: list = []
         self.numbers = itertools.count()
         self.in_flight = 0
@@ -191,9 +196,10 @@ class Load:
                 if letter is None:
                     time.sleep(0.01)
                     continue
+                sent_at = time.monotonic()
                 answered = self._deliver(session, letter)
                 with self.lock:
-                    self._note(letter, answered)
+                    self._note(letter, answered, sent_at)
 
     def _next_letter(self) -> str | None:
         with self.lock:
@@ -207,14 +213,15 @@ class Load:
         mac = hmac.new(self.secret, f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
         headers = {"Stripe-Signature": f"t={stamp},v1={mac}", "Content-Type": "application/json; charset=utf-8"}
         try:
-            return str(session.post(self.url, data=body, headers=headers, timeout=10).status_code)
+            return str(session.post(random.choice(self.urls), data=body, headers=headers, timeout=10).status_code)
         except requests.RequestException as error:
             return type(error).__name__
 
-    def _note(self, event_id: str, answered: str) -> None:
+    def _note(self, event_id: str, answered: str, sent_at: float) -> None:
         self.in_flight -= 1
         self.answers[answered] += 1
         if answered.startswith("2"):
             self.accepted[event_id] += 1
+            self.accepted_at.append((sent_at, time.monotonic()))
         else:  # Stripe sends it again, only later than this
             self._post(time.monotonic() + self.dice.uniform(0.5, 4), event_id)

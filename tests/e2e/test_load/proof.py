@@ -8,6 +8,8 @@ from tests.e2e.test_load.load import everything
 FINAL = ("succeeded", "dead", "closed")
 ENDED = ("canceled", "incomplete_expired")
 LIVE = ("trialing", "active", "past_due")
+# Writes that no event asks for: a look that is due, and admins.
+UNASKED = ("verify", "bump", "link")
 
 
 def told(event: dict | None, event_id: str = "") -> str:
@@ -81,7 +83,7 @@ def assert_each_was_applied_once(mongo, database) -> None:
         for _, row_id, fields in (each for each in writes if each[0] == "subscriptions"):
             source[row_id] = fields.get("synced_from", source.get(row_id))
             versions[row_id].append(fields["version"])
-            if source[row_id] != "verify" and not settled:
+            if source[row_id] not in UNASKED and not settled:
                 unexplained.append((row_id, source[row_id], fields["version"]))
     assert inserted == len(names), "the log does not go back to the beginning"
     assert set(ends) == set(names.values())
@@ -114,7 +116,9 @@ def assert_rows_are_as_at_stripe(database, base: str, organizations: dict) -> No
     live = defaultdict(list)
     for each in everything(f"{base}/v1/subscriptions", status="all"):
         live[each["customer"]].append(each)
-    rows = {each["stripe_customer_id"]: each for each in database.subscriptions.find()}
+    rows = {
+        each["stripe_customer_id"]: each for each in database.subscriptions.find({"stripe_customer_id": {"$gt": ""}})
+    }
     assert set(rows) == set(live)
     wrong = {}
     for customer, found in live.items():

@@ -76,7 +76,7 @@ def under_load(installation, organizations, rate):
         body = {"name": f"Org {place}", "slug": f"org-{place}"}
         requests.put(url, json=body, headers=headers, timeout=10).raise_for_status()
     customers = Customers(base, ids, random.Random(installation.seed + 1))
-    return Load(f"{installation.url}/api/billing/webhook", SECRET, base, customers, rate, dice)
+    return Load([f"{url}/api/billing/webhook" for url in installation.urls], SECRET, base, customers, rate, dice)
 
 
 def settle(installation, seconds, every=None):
