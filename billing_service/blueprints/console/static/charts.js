@@ -37,7 +37,7 @@ export function stackedBars({ id, title, summary, series, bars, first = "Time" }
     legend(id, series),
     h(
       "details",
-      {},
+      { id: `${id}-table` },
       h("summary", {}, "As a table"),
       h("div", { class: "scroll" }, table(title, [first, ...series.map(({ name }) => name)], bars.map(({ label, values }) => [label, ...values.map(String)]))),
     ),

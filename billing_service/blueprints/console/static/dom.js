@@ -21,6 +21,18 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+/** Draw a part of the page anew under somebody's hands: focus (by id), scrolling and what is opened stay. */
+export function redraw(container, draw) {
+  const focused = container.contains(document.activeElement) ? document.activeElement.id : null;
+  const opened = [...container.querySelectorAll("details[open][id]")].map(({ id }) => id);
+  const { scrollX, scrollY } = window;
+  draw();
+  for (const id of opened) byId(id)?.setAttribute("open", "");
+  const target = focused && byId(focused);
+  if (target && document.activeElement !== target) target.focus({ preventScroll: true });
+  window.scrollTo(scrollX, scrollY);
+}
+
 function made(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;

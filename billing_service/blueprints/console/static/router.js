@@ -20,6 +20,7 @@ let shown = null;
 export function start(all) {
   views = all;
   session.onChange(drawNavigation);
+  session.onChange((known) => known || fill(byId("view")));
   window.addEventListener("hashchange", () => show());
   show();
 }
@@ -35,7 +36,7 @@ export function address(name, id, query = {}) {
   const entries = query instanceof URLSearchParams ? [...query] : Object.entries(query);
   const text = new URLSearchParams(entries.filter(([, value]) => value !== null && value !== undefined && value !== ""));
   const path = id === null || id === undefined ? `#/${name}` : `#/${name}/${encodeURIComponent(id)}`;
-  return text.size ? `${path}?${text}` : path;
+  return String(text) ? `${path}?${text}` : path;
 }
 
 /** Speak in the live region. */

@@ -2,7 +2,7 @@
 // an id: the search for one.
 
 import { call } from "../api.js";
-import { fill, h } from "../dom.js";
+import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, ourId, section, stripeLink, table, value } from "../pieces.js";
 import { address } from "../router.js";
 import { COMPARED, VERDICTS, camel, count, label, money, price, tone } from "../words.js";
@@ -22,7 +22,7 @@ async function show(container, context) {
   const seen = await call("GET", path, { signal });
   const again = async () => {
     const now = await call("GET", path, { signal });
-    draw(container, now, context, again);
+    redraw(container, () => draw(container, now, context, again));
     say(`${VERDICTS[now.verdict] || label(now.verdict)}. ${now.explanation}`);
   };
   draw(container, seen, context, again);

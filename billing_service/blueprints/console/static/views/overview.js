@@ -2,7 +2,7 @@
 
 import { call } from "../api.js";
 import { stackedBars } from "../charts.js";
-import { fill, h } from "../dom.js";
+import { fill, h, redraw } from "../dom.js";
 import { chip, heading, moments, part, section, table, value } from "../pieces.js";
 import { address } from "../router.js";
 import { ago, count, label, lasting, moment } from "../words.js";
@@ -39,7 +39,7 @@ async function show(container, context) {
   const runs = h("div", {});
   const load = async () => {
     const seen = await call("GET", `${BASE}/overview`, { signal });
-    drawWhenUnused(container, () => draw(container, seen, { letters, runs, ...context }));
+    redraw(container, () => draw(container, seen, { letters, runs, ...context }));
     return seen;
   };
   const seen = await load();
@@ -72,17 +72,6 @@ function repeat(signal, work) {
 function stale() {
   const mark = document.getElementById("looked");
   if (mark) mark.textContent = `${mark.dataset.at} The last look failed; this is what was seen before.`;
-}
-
-/** What has the focus or is opened must not vanish under somebody's hands. */
-function drawWhenUnused(container, draw) {
-  const id = container.contains(document.activeElement) ? document.activeElement.id : null;
-  const opened = [...container.querySelectorAll("details[open]")].map((each) => each.closest("figure").getAttribute("aria-labelledby"));
-  const top = window.scrollY;
-  draw();
-  for (const each of opened) container.querySelector(`figure[aria-labelledby="${each}"] details`)?.setAttribute("open", "");
-  if (id) document.getElementById(id)?.focus({ preventScroll: true });
-  window.scrollTo(0, top);
 }
 
 function draw(container, seen, { letters, runs, can }) {
