@@ -5,7 +5,7 @@ import { fill, h, s } from "./dom.js";
 import { table } from "./pieces.js";
 
 const HEIGHT = 190;
-const EDGE = { top: 10, right: 4, bottom: 24, left: 40 };
+const EDGE = { top: 10, right: 18, bottom: 24, left: 40 };
 const NARROWEST_LABEL = 46;
 
 // What a series looks like besides its colour; a tone of the style sheet gives that.

@@ -20,11 +20,11 @@ import * as session from "./session.js";
  * foretold(answer, body)  nodes: what would change; false instead: there is nothing to confirm
  * done(answer, body)      nodes: what has changed
  * again(answer)           whether the same may be sent once more, because its outcome is not known yet
- * changed(answer)         called after it took effect
+ * changed(answer)         called after it took effect; draws anew what the page shows, and may take its time
  */
 export function openAction(action) {
   const dialog = byId("action-dialog");
-  const task = { action, method: "POST", previewed: null, settled: false, opener: document.activeElement, ...parts(action, dialog) };
+  const task = { action, previewed: null, settled: false, opener: document.activeElement, ...parts(action, dialog) };
   task.form.addEventListener("submit", (event) => {
     event.preventDefault();
     foretell(task);
@@ -136,7 +136,10 @@ function settle(task, answer, body) {
   task.confirm.hidden = !again;
   fill(task.outcome, h("div", { class: `foretold ${again ? "open" : "done"}` }, action.done?.(answer, body) || "Done."));
   task.close.focus();
-  action.changed?.(answer);
+  // It took effect, whether the page can show it now or not.
+  Promise.resolve(action.changed?.(answer)).catch((error) => {
+    if (error.name !== "AbortError") byId("said").textContent = `What is shown could not be looked at again: ${error.message}`;
+  });
 }
 
 /** While it is not known whether it took effect, nothing else may be sent from here. */

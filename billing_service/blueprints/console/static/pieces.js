@@ -92,6 +92,13 @@ async function copy(text) {
   }
 }
 
+/** A name like `customer.subscription.updated`, which may be broken after its dots. */
+export function dotted(name) {
+  return String(name)
+    .split(/(?<=[._])/)
+    .map((each, position) => [position > 0 && h("wbr"), each]);
+}
+
 export function chip(text, tone = "calm") {
   return h("span", { class: `chip ${tone}` }, text);
 }

@@ -5,7 +5,7 @@ import { call } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, ourId, section, stripeLink, table, value } from "../pieces.js";
 import { address } from "../router.js";
-import { COMPARED, VERDICTS, camel, count, label, money, price, tone } from "../words.js";
+import { COMPARED, VERDICTS, count, label, money, price, tone } from "../words.js";
 import { actionsOf } from "./customer_actions.js";
 import { compared } from "./customer_compared.js";
 import { payments } from "./customer_payments.js";
@@ -19,25 +19,34 @@ async function show(container, context) {
   const { id, signal, say } = context;
   fill(container, h("p", { class: "loading" }, "Asking Stripe and the database …"));
   const path = `/api/admin/billing/customer/${encodeURIComponent(id)}`;
-  const seen = await call("GET", path, { signal });
-  const again = async () => {
-    const now = await call("GET", path, { signal });
-    redraw(container, () => draw(container, now, context, again));
-    say(`${VERDICTS[now.verdict] || label(now.verdict)}. ${now.explanation}`);
+  // These load by themselves, and stay where they are when the rest is drawn anew.
+  const parts = [payments(context), timeline(context)];
+  const draw = (seen) => {
+    const act = actionsOf(seen, context, again);
+    redraw(container, () => fill(container, ...drawn(seen, act), parts.map(({ element }) => element)));
+    document.title = `${nameOf(seen)}: ${inWords(seen)}`;
+    for (const each of parts) each.load(seen, act);
   };
-  draw(container, seen, context, again);
-  say(`${nameOf(seen)}: ${VERDICTS[seen.verdict] || label(seen.verdict)}.`);
+  const again = async () => {
+    const seen = await call("GET", path, { signal });
+    draw(seen);
+    say(`${inWords(seen)}. ${seen.explanation}`);
+  };
+  const seen = await call("GET", path, { signal });
+  draw(seen);
+  say(`${nameOf(seen)}: ${inWords(seen)}.`);
 }
 
 function nameOf({ organization }) {
   return organization.name || "An organization without a name";
 }
 
-function draw(container, seen, context, again) {
-  const act = actionsOf(seen, context, again);
-  document.title = `${nameOf(seen)}: ${VERDICTS[seen.verdict] || seen.verdict}`;
-  fill(
-    container,
+function inWords({ verdict: name }) {
+  return VERDICTS[name] || label(name);
+}
+
+function drawn(seen, act) {
+  return [
     head(seen),
     verdict(seen, act),
     findings(seen.openFindings),
@@ -48,13 +57,11 @@ function draw(container, seen, context, again) {
       section("here", "More of what is stored", stored(seen)),
       section("there", "More of what Stripe shows", ...live(seen.live)),
     ),
-    payments(seen, act, context),
-    timeline(seen.organization.id, context),
-  );
+  ];
 }
 
 function head(seen) {
-  const { organization, stored } = seen;
+  const { organization, stored: row } = seen;
   return heading(
     nameOf(seen),
     h(
@@ -63,7 +70,7 @@ function head(seen) {
       chip(organization.plan || "no plan", "info plan"),
       organization.slug && h("span", {}, organization.slug),
       ourId(organization.id),
-      stored?.stripeCustomerId && stripeLink(stored.stripeCustomerId),
+      row?.stripeCustomerId && stripeLink(row.stripeCustomerId),
     ),
   );
 }
@@ -74,7 +81,7 @@ function verdict(seen, act) {
   return h(
     "section",
     { class: `verdict ${tone(seen.verdict, seen.differences)}`, "aria-labelledby": "verdict" },
-    h("h2", { id: "verdict" }, VERDICTS[seen.verdict] || label(seen.verdict)),
+    h("h2", { id: "verdict" }, inWords(seen)),
     h("p", {}, act.inWords(seen.explanation)),
     h("div", { class: "buttons" }, act.buttons()),
     act.reasons(),

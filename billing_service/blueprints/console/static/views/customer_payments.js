@@ -13,22 +13,22 @@ const BASE = "/api/admin/billing";
 const REASONS = [["requested_by_customer", "Requested by the customer"], ["duplicate", "Paid twice"], ["fraudulent", "Fraudulent"]];
 const TONES = { succeeded: "good", pending: "warn", failed: "bad", requires_action: "warn", canceled: "calm", won: "good", lost: "bad" };
 
-/** The section of payments; it loads by itself. */
-export function payments(seen, act, { signal }) {
+/** The section of payments, and what fills it. */
+export function payments({ signal }) {
   const body = h("div", {});
-  if (!seen.live) fill(body, h("p", { class: "empty" }, "Stripe did not answer."));
-  else {
-    feed(body, {
+  const load = (seen, act) => {
+    if (!seen.live) return fill(body, h("p", { class: "empty" }, "Stripe did not answer."));
+    return feed(body, {
       path: `${BASE}/charges`,
       query: { orgId: seen.organization.id, limit: "10" },
-      list: h("ul", { class: "charges" }),
+      list: () => h("ul", { class: "charges" }),
       draw: (charge) => drawn(charge, seen, act),
       empty: "No payments.",
       more: "Show older payments",
       signal,
     });
-  }
-  return section("payments", "Payments", body);
+  };
+  return { element: section("payments", "Payments", body), load };
 }
 
 function drawn(charge, seen, act) {
@@ -134,12 +134,14 @@ function amountField(most, currency, hint) {
 }
 
 function repeated(open) {
+  const asked = Object.fromEntries(Object.entries(open.asked).filter(([, content]) => content !== null));
   return {
     title: "Ask again for a refund whose outcome is not known",
-    explanation: "It was asked for and Stripe's answer never arrived. Asked for again by the same id it is made once, whatever happened then; a new one could be a second refund.",
+    explanation:
+      "It was asked for, and Stripe's answer never arrived. Asked for again by the same id it is made once, whatever happened then; a new one could be a second refund.",
     danger: true,
     path: `${BASE}/refund`,
-    body: () => ({ chargeId: open.chargeId, amountCents: open.amount, refundRequestId: open.refundRequestId, ...(open.reason ? { reason: open.reason } : {}) }),
+    body: () => ({ ...asked, refundRequestId: open.refundRequestId }),
     dryRun: false,
     confirm: `Ask again for ${money(open.amount, open.currency)}`,
     foretold: () => h("p", {}, `The refund of ${money(open.amount, open.currency)} that ${open.actor} asked for at `, value(open.createdAt), " is asked for again."),

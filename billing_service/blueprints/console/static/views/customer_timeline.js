@@ -1,8 +1,8 @@
 // What happened to a customer, newest first: events, actions of people, findings, refunds, and what others were told.
 
-import { fill, h } from "../dom.js";
+import { h } from "../dom.js";
 import { feed } from "../feeds.js";
-import { chip, moments, section, value } from "../pieces.js";
+import { chip, dotted, moments, section, value } from "../pieces.js";
 import { address } from "../router.js";
 import { count, label, money, plain } from "../words.js";
 
@@ -17,30 +17,30 @@ const KINDS = [
 ];
 const TONES = { succeeded: "good", dead: "bad", failed: "bad", unknown: "warn", rejected: "bad", received: "calm", accepted: "warn" };
 
-/** The section; it loads by itself. The kind that is chosen stands in the address as `kind`. */
-export function timeline(orgId, { query, signal }) {
+/** The section, and what fills it. The kind that is chosen stands in the address as `kind`. */
+export function timeline({ id, query, signal }) {
   const body = h("div", {});
-  const chosen = h("select", { id: "timeline-kind", name: "kind" }, KINDS.map(([kind, words]) => h("option", { value: kind, selected: kind === (query.get("kind") || "") }, words)));
+  const options = KINDS.map(([kind, words]) => h("option", { value: kind, selected: kind === (query.get("kind") || "") }, words));
+  const chosen = h("select", { id: "timeline-kind", name: "kind" }, options);
   const load = () =>
     feed(body, {
-      path: `/api/admin/billing/timeline/${orgId}`,
+      path: `/api/admin/billing/timeline/${encodeURIComponent(id)}`,
       query: chosen.value ? { kind: chosen.value } : {},
-      list: h("ol", { class: "timeline" }),
+      list: () => h("ol", { class: "timeline" }),
       draw: item,
       empty: chosen.value ? "Nothing of this kind." : "Nothing has happened yet.",
+      more: "Show older",
       signal,
     });
   chosen.addEventListener("change", () => {
     // Only this part is to be loaded anew, so the router is not told.
     if (chosen.value) query.set("kind", chosen.value);
     else query.delete("kind");
-    history.replaceState(null, "", address("customer", orgId, query));
-    fill(body);
+    history.replaceState(null, "", address("customer", id, query));
     load();
   });
-  load();
   const choice = h("div", { class: "inline" }, h("label", { for: "timeline-kind" }, "Show"), chosen);
-  return section("timeline", "Timeline", choice, body);
+  return { element: section("timeline", "Timeline", choice, body), load };
 }
 
 function item(one) {
@@ -57,7 +57,7 @@ function item(one) {
 const DRAWN = {
   event: (it) => ({
     tone: TONES[it.state],
-    title: [h("a", { href: address("events", it.eventId) }, it.type), " ", chip(it.outcome || it.state, TONES[it.state])],
+    title: [h("a", { href: address("events", it.eventId) }, dotted(it.type)), " ", chip(it.outcome || it.state, TONES[it.state])],
     more: [
       it.reason && `${label(it.reason)}.`,
       it.lastError && `${it.lastError.errorClass}: ${it.lastError.message || ""}`,

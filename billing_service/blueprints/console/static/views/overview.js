@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { stackedBars } from "../charts.js";
 import { fill, h, redraw } from "../dom.js";
-import { chip, heading, moments, part, section, table, value } from "../pieces.js";
+import { chip, dotted, heading, moments, part, section, table, value } from "../pieces.js";
 import { address } from "../router.js";
 import { ago, count, label, lasting, moment } from "../words.js";
 import { judged } from "./overview_judged.js";
@@ -166,7 +166,7 @@ function divergences({ items }) {
 function groups({ items, total }) {
   if (!items.length) return h("p", { class: "empty" }, "No dead letters: everything that arrived was handled.");
   const rows = items.map((each) => [
-    h("a", { href: address("deadletters", null, { fingerprint: each.fingerprint, type: each.type }) }, each.type),
+    h("a", { href: address("deadletters", null, { fingerprint: each.fingerprint, type: each.type }) }, dotted(each.type)),
     h("span", { class: "fingerprint" }, each.fingerprint || each.reasons.map(label).join(", ")),
     String(each.count),
     value(each.lastAt),
