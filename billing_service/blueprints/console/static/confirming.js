@@ -17,6 +17,8 @@ import * as session from "./session.js";
  * noteIn ("body")         where the note goes: "body", "query" (then `body` is not sent), or null: there is none
  * confirm                 the words of the button, or (answer, body) => words: they name the thing
  * danger                  the button warns
+ * typed(answer)           what has to be typed before it can be confirmed, such as a number; null: nothing
+ * nothing(answer)         nodes: why there is nothing to confirm; falsy where there is
  * foretold(answer, body)  nodes: what would change; false instead: there is nothing to confirm
  * done(answer, body)      nodes: what has changed
  * again(answer)           whether the same may be sent once more, because its outcome is not known yet
@@ -91,16 +93,40 @@ async function foretell(task) {
   await busy(task, "Asking what would change …", async () => {
     const query = { dryRun: "true" };
     const answer = action.dryRun === false ? null : await call(methodOf(task), action.path, { query, body: sent(task, body) });
-    const words = action.foretold?.(answer, body);
+    const refused = action.nothing?.(answer);
+    const words = !refused && action.foretold?.(answer, body);
     task.previewed = words === false ? null : { body: action.request ? action.request(body, answer) : body, key: freshKey() };
     task.confirm.textContent = wordsOf(action, answer, body);
-    fill(task.outcome, h("div", { class: "foretold" }, words || "Nothing would change."));
+    fill(task.outcome, h("div", { class: "foretold" }, refused || words || "Nothing would change."), task.previewed && typedField(task, action.typed?.(answer)));
   });
+}
+
+/** Where it has to be typed what is meant: it is no input of the form, so what was previewed stays. */
+function typedField(task, wanted) {
+  task.typed = null;
+  if (!wanted) return null;
+  const input = h("input", { id: "typed", name: "typed", autocomplete: "off", inputmode: /^\d+$/.test(wanted) ? "numeric" : null, required: true });
+  task.typed = { wanted, input };
+  input.addEventListener("input", (event) => {
+    event.stopPropagation();
+    task.confirm.disabled = !isTyped(task);
+  });
+  // Enter means this, and not another preview.
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (isTyped(task)) carryOut(task);
+  });
+  return h("div", { class: "field" }, h("label", { for: "typed" }, `Type ${wanted} to confirm`), input);
+}
+
+function isTyped({ typed }) {
+  return !typed || typed.input.value.trim() === typed.wanted;
 }
 
 async function carryOut(task) {
   const { action } = task;
-  if (!task.previewed) return;
+  if (!task.previewed || !isTyped(task)) return;
   const { body, key } = task.previewed;
   const note = task.form.elements.note?.value.trim();
   if (!note && session.who()?.requiresNote && action.noteIn !== null) return askForNote(task);
@@ -164,7 +190,7 @@ async function busy(task, words, work) {
   } finally {
     form.removeAttribute("aria-busy");
     preview.disabled = close.disabled = false;
-    confirm.disabled = !task.previewed;
+    confirm.disabled = !task.previewed || !isTyped(task);
   }
 }
 

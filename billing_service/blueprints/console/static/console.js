@@ -3,11 +3,17 @@
 import { byId } from "./dom.js";
 import * as router from "./router.js";
 import * as signin from "./signin.js";
+import { view as audit } from "./views/audit.js";
 import { view as customer } from "./views/customer.js";
+import { view as deadletters } from "./views/deadletters.js";
+import { view as events } from "./views/events.js";
+import { view as findings } from "./views/findings.js";
 import { view as overview } from "./views/overview.js";
+import { view as reconciliation } from "./views/reconciliation.js";
+import { view as refunds } from "./views/refunds.js";
 
 // In the order of the navigation; the first is where one starts.
-const VIEWS = [overview, customer];
+const VIEWS = [overview, customer, deadletters, events, reconciliation, findings, refunds, audit];
 
 function search(event) {
   event.preventDefault();

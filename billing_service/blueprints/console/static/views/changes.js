@@ -34,7 +34,7 @@ function inWords(changes) {
   return words.join(words.length > 2 ? ", " : " and ");
 }
 
-function listed(changes) {
+export function listed(changes) {
   return h(
     "ul",
     { class: "changes" },

@@ -46,7 +46,7 @@ function* events({ at, events: seen }) {
 
 function* people({ openFindings, unknownRefunds, unknownOperations }) {
   const { critical, high, medium, low } = openFindings;
-  const findings = (severity, number) => ({ words: `${count(number, `${severity} finding`)} of the reconciliation.`, href: address("reconciliation", null, { state: "open", severity }) });
+  const findings = (severity, number) => ({ words: `${count(number, `${severity} finding`)} of the reconciliation.`, href: address("findings", null, { severity }) });
   if (critical) yield { tone: "bad", ...findings("critical", critical) };
   if (high) yield { tone: "warn", ...findings("high", high) };
   if (medium) yield { tone: "info", ...findings("medium", medium) };
