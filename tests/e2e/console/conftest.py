@@ -207,3 +207,32 @@ def find(page: Page, text: str) -> None:
     expect(page.get_by_label("Find a customer")).to_be_focused()
     page.keyboard.type(text)
     page.keyboard.press("Enter")
+
+
+@pytest.fixture
+def worker(environment: dict[str, str], app: Any, tmp_path: Any) -> Iterator[None]:
+    """A worker process, for what the console only asks for."""
+    log = tmp_path / "worker.log"
+    command = [sys.executable, "-m", "billing_service.cli", "worker"]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    yield
+    assert process.poll() is None, log.read_text()[-2000:]
+    # In good order: what a transaction of a killed one has locked would keep the next test waiting.
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def signed_in(tab: Any, person: Any) -> Any:
+    """Opens a signed-in tab of a size at an address of the console."""
+
+    def make(address: str = "", size: str = "desktop", roles: tuple[str, ...] = ("admin",), **more: Any) -> Page:
+        page = tab(size, **more)
+        person("-".join(["grace", *roles]) + "@example.com", *roles)
+        page.goto(f"/console{address}")
+        sign_in(page, "-".join(["grace", *roles]) + "@example.com")
+        expect(page.locator(".view:not([aria-busy]) h1")).to_be_attached()
+        return page
+
+    return make

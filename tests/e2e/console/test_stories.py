@@ -55,7 +55,8 @@ def test_who_paid_and_is_free_is_found_understood_and_synced(story, customer, sa
     assert (it.plan, it.row.plan, it.row.status) == ("pro", "pro", "active")
     assert it.row.stripe_subscription_id == it.subscription.id
     assert [(each.actor, each.action, each.outcome, each.note) for each in it.actions] == [
-        ("grace@example.com", "sync", outcome, "They say they paid, and they did.") for outcome in ("succeeded", "pending")
+        ("grace@example.com", "sync", outcome, "They say they paid, and they did.")
+        for outcome in ("succeeded", "pending")
     ]
     assert written(sandbox) == []
 

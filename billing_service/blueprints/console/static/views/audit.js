@@ -27,7 +27,7 @@ const ACTIONS = {
 };
 const FILTERS = [
   { name: "action", label: "Action", options: Object.entries(ACTIONS) },
-  { name: "outcome", label: "Outcome", options: ["started", "succeeded", "failed", "unknown"].map((each) => [each, label(each)]) },
+  { name: "outcome", label: "Outcome", options: ["pending", "succeeded", "failed", "unknown"].map((each) => [each, label(each)]) },
   { name: "actor", label: "Who", type: "text" },
   { name: "orgId", label: "Organization id", type: "text" },
   { name: "target", label: "Target", type: "text" },

@@ -21,6 +21,7 @@ const KINDS = {
   customer: ["The customer differs", "The row names another customer than the subscription at Stripe.", SYNC, "sync"],
   overridden: ["The plan is set by hand", "An admin's override decides the plan; both sides agree otherwise.", "Nothing has to be done. Lifting it ends it.", null],
   customer_shared: ["Two organizations share a customer", "The customer at Stripe is attached to another organization already.", "Correct metadata.organizationId at Stripe, then sync.", "sync"],
+  plan_ambiguous: ["The prices stand for two plans", "The subscription has items of several plans; the higher one counts.", "Take the wrong item off the subscription at Stripe, then sync.", "sync"],
   cancel_unverified: ["Nobody has seen the cancellation", "It was asked for, and Stripe has not shown it for a day.", "Look at Stripe, then cancel again or sync.", "cancel"],
   refund_unresolved: ["Nobody knows of a refund", "Stripe has not said for twenty hours whether it was made.", "Look at the charge at Stripe. Never ask with a new id before that is known.", null],
   usage_extras: ["The extras do not add up", "The balance is not the sum of its entries.", "Tell the developers: nothing here repairs it.", null],

@@ -80,7 +80,23 @@ const REASONS = {
     "It is of another Stripe account",
     "The endpoint at Stripe sends to the wrong installation: correct it there, then close. No replay can help.",
   ],
-  extras_unsupported: ["It is about prepaid extras", "Keep it until extras are supported."],
+  pack_unknown: [
+    "The plan file does not have the pack",
+    "Extras were paid for. Add the pack to the file of BILLING_PLANS, restart the workers, replay: the organization gets its units.",
+  ],
+  pack_mismatch: [
+    "What was paid is not what one pack costs",
+    "If the plan file is wrong: correct it, restart the workers, replay. Otherwise refund it at Stripe, then close.",
+  ],
+  topup_missing: [
+    "Extras went back that were never credited here",
+    "Handle their checkout.session.completed first, which may be a dead letter itself; this one follows by itself.",
+  ],
+  currency_mismatch: [
+    "It is in another currency than its charge",
+    "Nobody can say how many units that is. Ask Stripe, then close.",
+  ],
+  extras_unsupported: ["An earlier version had no ledger of extras", "Replay it, the oldest first; a replay of many does so by itself."],
   outage: ["Stripe or the database was away for three days", "Replay it, now that they are back."],
   lease_losses: ["Ten workers died while they had it", "Look at the workers' logs before anything else."],
 };
