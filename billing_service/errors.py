@@ -91,6 +91,9 @@ OrganizationConflict = _kind(
     "OrganizationConflict", 409, "organization_conflict", "Stripe's metadata names another organization"
 )
 NotLive = _kind("NotLive", 409, "not_live", "The subscription is not live and the organization has another one")
+ImportNotFound = _kind("ImportNotFound", 404, "import_not_found", "There is no such import")
+ImportRunning = _kind("ImportRunning", 409, "import_running", "An import is running")
+ImportUnfinished = _kind("ImportUnfinished", 409, "import_unfinished", "Another import is not finished")
 ReconciliationNotFound = _kind(
     "ReconciliationNotFound", 404, "reconciliation_not_found", "There is no such reconciliation"
 )

@@ -59,19 +59,21 @@ def as_file(rows: Iterable[Any], *, schema: Schema, name: str) -> Response:
 
 def _lines(rows: Iterable[Any], schema: Schema) -> Iterator[str]:
     columns = {str(field.data_key): name for name, field in schema.dump_fields.items()}
-    yield _line(list(columns))
+    yield line(list(columns))
     for row in rows:
         plain = schema.dump(row)
-        yield _line([_cell(plain.get(column)) for column in columns])
+        yield line([cell(plain.get(column)) for column in columns])
 
 
-def _line(cells: list[Any]) -> str:
+def line(cells: list[Any]) -> str:
+    """A line of a CSV file, with its end."""
     written = io.StringIO()
     csv.writer(written).writerow(cells)
     return written.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as a spreadsheet may take it."""
     if isinstance(value, dict | list):
         default: Callable[[Any], Any] = Json.default
         value = json.dumps(value, default=default, ensure_ascii=False)

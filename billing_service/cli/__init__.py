@@ -16,6 +16,7 @@ from . import (  # noqa: F401  (commands register themselves)
     doctoring,
     events,
     forgetting,
+    importing,
     jobs,
     processes,
     reconciling,

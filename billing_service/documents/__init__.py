@@ -6,6 +6,8 @@ from .admin_user import AdminUser
 from .dispatch_pause import DispatchPause
 from .extra_balance import ExtraBalance
 from .finding import Finding
+from .import_item import ImportItem
+from .import_run import ImportRun
 from .job_run import JobRun
 from .ledger_entry import LedgerEntry
 from .login_throttle import LoginThrottle
@@ -56,6 +58,8 @@ DOCUMENTS = (
     OpenAlert,
     ReconciliationRun,
     ReconciliationCandidate,
+    ImportRun,
+    ImportItem,
     AdminUser,
     Revocation,
     LoginThrottle,
@@ -94,6 +98,8 @@ __all__ = [
     "ExtraBalance",
     "Finding",
     "IndexDifference",
+    "ImportItem",
+    "ImportRun",
     "JobRun",
     "LedgerEntry",
     "LoginThrottle",

@@ -116,14 +116,26 @@ class StripeGateway:
         return self._listed(answer, shapes.subscription, "subscription")
 
     def subscriptions_page(
-        self, *, created: Mapping[str, int], starting_after: str | None = None, limit: int = PAGE
+        self,
+        *,
+        created: Mapping[str, int],
+        starting_after: str | None = None,
+        limit: int = PAGE,
+        canceled: bool = False,
+        with_customers: bool = False,
     ) -> Read[dict[str, Any]]:
         """One page `{"data": [subscription, …], "has_more": bool}` of the whole account as Stripe's JSON, newest first.
 
-        All but canceled ones; `created` is bounds in Unix seconds (gte, lte). Raises StripeMissing if `starting_after`
-        is gone.
+        All but canceled ones, unless those are wanted, too; `created` is bounds in Unix seconds (gte, lte). With
+        customers each one's `customer` is the object, not its id. Raises StripeMissing if `starting_after` is gone.
         """
-        params = {"created": dict(created), "starting_after": starting_after, "limit": limit}
+        params = {
+            "created": dict(created),
+            "starting_after": starting_after,
+            "limit": limit,
+            "status": "all" if canceled else None,
+            "expand": ["data.customer"] if with_customers else None,
+        }
         wanted = {name: value for name, value in params.items() if value}
         answer = self._get("subscriptions_page", "/v1/subscriptions", wanted)
         data = answer.body.get("data")

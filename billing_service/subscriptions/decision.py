@@ -20,6 +20,9 @@ DOUBT = timedelta(seconds=10)
 # Written with every look; alone they are not a change that anybody is told of.
 BOOKKEEPING = frozenset({"as_of", "seen_until", "synced_at", "synced_from", "verify_at", "version"})
 
+# What an import brings has long been so. Told as a change it would congratulate every customer on their upgrade.
+TAKEN_OVER = frozenset({"import"})
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -153,7 +156,7 @@ def _change(
         previous=previous,
         updated=updated,
         values=values,
-        signals=_signals(row, updated, plans, unresolved),
+        signals=() if updated["synced_from"] in TAKEN_OVER else _signals(row, updated, plans, unresolved),
         noticed=_noticed(seen, unresolved, ambiguous),
         complete=bool(seen and seen.complete),
         ended=_ended(row, seen),

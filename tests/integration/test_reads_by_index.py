@@ -173,6 +173,12 @@ ROWS_OF = {
         "due_at": at(n),
         "first_seen_at": at(n),
     },
+    "import_runs": lambda n: {"_id": ORGANIZATIONS[n], "apply": True, "state": "completed", "started_at": at(n)},
+    "import_items": lambda n: {
+        "run": ORGANIZATIONS[n % 200],
+        "stripe_subscription_id": f"sub_{n}",
+        "state": pick(n, "imported", "unmapped"),
+    },
     "admin_users": lambda n: {
         "email": f"{n}@example.com",
         "roles": ["support"],

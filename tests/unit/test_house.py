@@ -30,6 +30,7 @@ FLOORS = {
     "refunds": 3,
     "reconciliation": 3,
     "monitoring": 3,
+    "importing": 3,
     "overview": 3,
     "search": 3,
     "timeline": 3,
@@ -52,6 +53,7 @@ RESERVED = {
     "mongoengine": {
         "documents",
         "identity",
+        "importing",
         "extras",
         "monitoring",
         "outbox",

@@ -1,8 +1,9 @@
-"""Answers requests or carries out jobs, each in a child of its own that kills itself (SIGKILL) at the n-th write to
-MongoDB, before it is sent or after it was answered. Orders come in as lines of JSON, what became of them goes out the
-same way.
+"""Answers requests, carries out jobs or commands, each in a child of its own that kills itself (SIGKILL) at the n-th
+write to MongoDB, before it is sent or after it was answered. Orders come in as lines of JSON, what became of them goes
+out the same way.
 """
 
+import contextlib
 import json
 import os
 import pkgutil
@@ -40,6 +41,8 @@ class Death(monitoring.CommandListener):
 def live(app, death, order):
     """What the child does until it dies."""
     death.at, death.after = order["at"], order["after"]
+    if "command" in order:
+        carry_out(order["command"])
     if "job" in order:
         with app.app_context():
             tell(answer=pkgutil.resolve_name(order["job"])())
@@ -48,6 +51,19 @@ def live(app, death, order):
         order["path"], method=order["method"], headers=order["headers"], json=order.get("body")
     )
     tell(status=answer.status_code, answer=answer.json)
+    os._exit(0)
+
+
+def carry_out(command):
+    """A command of the command line, whose own output is not ours."""
+    from billing_service.cli import cli
+
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            code = cli.main(command, standalone_mode=False)
+        except SystemExit as ended:
+            code = ended.code
+    tell(code=code or 0)
     os._exit(0)
 
 
