@@ -81,24 +81,38 @@ def findings():
     return read
 
 
+OWN = {"findings", "outbox", "reconciliation_runs", "reconciliation_candidates"}
+
+
 @pytest.fixture
 def everything(sandbox, runtime):
-    """All subscriptions and organizations as stored, and all that Stripe has of money, to be compared later."""
+    """All that is stored but what a run writes down, and all that Stripe has of money, to be compared later."""
+
+    # Another key of the account, of which the faults of ours are not.
+    key = sandbox.add_key()
 
     def picture():
         database = get_db()
-        stored = {name: list(database[name].find().sort("_id", 1)) for name in ("subscriptions", "organizations")}
+        names = sorted(set(database.list_collection_names()) - OWN)
+        stored = {name: list(database[name].find().sort("_id", 1)) for name in names}
         kinds = ("customers", "subscriptions?status=all", "invoices", "charges", "events", "prices")
-        return stored | {kind: _listed(runtime.settings, kind) for kind in kinds}
+        return {name: found for name, found in stored.items() if found} | {
+            kind: _listed(runtime.settings, kind, key) for kind in kinds
+        }
 
     return picture
 
 
-def _listed(settings, kind):
+def _listed(settings, kind, key=None):
     url = f"{settings.stripe_api_base}/v1/{kind}{'&' if '?' in kind else '?'}limit=100"
-    answer = requests.get(url, headers={"Authorization": f"Bearer {settings.stripe_secret_key}"}, timeout=10)
-    assert not answer.json()["has_more"]
-    return answer.json()["data"]
+    found, more = [], True
+    while more:
+        after = f"&starting_after={found[-1]['id']}" if found else ""
+        headers = {"Authorization": f"Bearer {key or settings.stripe_secret_key}"}
+        answer = requests.get(url + after, headers=headers, timeout=10).json()
+        found += answer["data"]
+        more = answer["has_more"]
+    return found
 
 
 @pytest.fixture
@@ -145,10 +159,12 @@ def row_of(live, plan):
 
 @pytest.fixture
 def deliver(app, events_at_stripe):
-    """Stores Stripe's events in the ledger, as settled unless another state is given."""
+    """Stores Stripe's events in the ledger, all or `of` one subscription, as settled unless another state is given."""
 
-    def put(*types, **fields):
+    def put(*types, of=None, **fields):
         for event in events_at_stripe(*types):
+            if of not in (None, event["data"]["object"]["id"]):
+                continue
             if WebhookEvent.objects(event_id=event["id"]).first():
                 continue
             at = datetime.fromtimestamp(event["created"], UTC)
