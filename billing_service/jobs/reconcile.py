@@ -16,6 +16,9 @@ from .queues import job
 from .runs import Part
 
 SLICE_SECONDS = 20.0
+# Of which nobody who waits takes the first ones away: the run must get on, too.
+UNDISTURBED_SECONDS = 2.0
+ASKED_EACH_SECONDS = 0.5
 LOG_SECONDS = 10.0
 META_SECONDS = 2.0
 STORE_PAUSE_SECONDS = 5.0
@@ -39,11 +42,8 @@ def reconcile(*, cursor: dict[str, Any], slot: str | None) -> Part:
 def reconcile_on() -> dict[str, Any]:
     """Go on with the active run for a slice; whoever must go on after it is woken."""
     wakeups.begun(wakeups.RECONCILIATION_PENDING)
-    deadline = time.monotonic() + SLICE_SECONDS
     try:
-        turn = reconciliation.go_on(
-            desk(_Progress().tell), lambda: shutdown.requested() or time.monotonic() >= deadline
-        )
+        turn = reconciliation.go_on(desk(_Progress().tell), _Slice().is_over)
         _wake_for_the_rest(turn)
     except STORE_ERRORS as error:  # the sweep goes on
         log.error("reconciliation_without_store", error=type(error).__name__)
@@ -79,6 +79,23 @@ def _wake_for_the_rest(turn: reconciliation.Turn) -> None:
     else:
         seconds = (turn.run.next_at - runtime.clock()).total_seconds()
         wakeups.wake_reconciliation_in(max(1.0, seconds))
+
+
+class _Slice:
+    """When to stop: told to, its time is over, or a webhook or an admin waits for what may be the only worker."""
+
+    def __init__(self) -> None:
+        begun = time.monotonic()
+        self._deadline = begun + SLICE_SECONDS
+        self._asks_at = begun + UNDISTURBED_SECONDS
+        self._wanted = False
+
+    def is_over(self) -> bool:
+        now = time.monotonic()
+        if now >= self._asks_at and not self._wanted:
+            self._asks_at = now + ASKED_EACH_SECONDS
+            self._wanted = wakeups.others_wait()
+        return self._wanted or now >= self._deadline or shutdown.requested()
 
 
 class _Progress:

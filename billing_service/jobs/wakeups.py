@@ -105,6 +105,16 @@ def wake_reconciliation_in(seconds: float) -> bool:
     return _enqueue_in(seconds, "batch", RECONCILIATION, "reconcile")
 
 
+def others_wait() -> bool:
+    """Whether a job waits that is served before the batches; False if Redis does not say."""
+    try:
+        client = runtime.redis.quick()
+        return any(Queue(name, connection=client).count for name in ("webhooks", "admin"))
+    except RedisError as error:
+        log.warning("queues_not_read", error=type(error).__name__)
+        return False
+
+
 def _enqueue_in(seconds: float, queue: str, function: str, name: str) -> bool:
     """Through rq-scheduler, which runs anyway; RQ's own `enqueue_at` would need a scheduler in each worker. One
     entry per second serves all that is due in that second.

@@ -1,11 +1,15 @@
 """The Sunday reconciliation: its slot, its slices, and who goes on with it."""
 
+import hashlib
+import hmac
+import json
 import signal
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 from redis import Redis
 from rq import Queue, Worker
 
@@ -18,10 +22,11 @@ from billing_service.documents import (
     ReconciliationRun,
     ServiceState,
     Subscription,
+    WebhookEvent,
     database_now,
 )
 from billing_service.jobs import runs
-from billing_service.jobs.reconcile import reconcile, reconcile_on
+from billing_service.jobs.reconcile import SLICE_SECONDS, UNDISTURBED_SECONDS, reconcile, reconcile_on
 from billing_service.jobs.schedule import row_of
 from billing_service.jobs.sweep import sweep
 from billing_service.jobs.tick import catch_up, tick
@@ -291,3 +296,61 @@ def test_a_worker_that_is_told_to_stop_leaves_it_to_the_next(app, runtime, proce
     run.reload()
     assert (run.state, run.lease_owner, run.active) == ("interrupted", None, True)
     assert run.checked < 4_000
+
+
+@pytest.fixture
+def endless(runtime, sandbox):
+    """A run of some minutes: an account of another product, whose pages come slowly."""
+    sandbox.seed(60_000, ["price_of_another_product"], metadata_key="theirs")
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.3)
+    return reconciliation.start("api", runtime.clock())
+
+
+@pytest.fixture
+def arrive(app, runtime, stripe):
+    """Lets a subscription change at Stripe and delivers the event; returns its id."""
+
+    def post(it, **change):
+        stripe.subscriptions.update(it.subscription, change)
+        listed = f"{runtime.settings.stripe_api_base}/v1/events?limit=1"
+        headers = {"Authorization": f"Bearer {runtime.settings.stripe_secret_key}"}
+        [event] = requests.get(listed, headers=headers, timeout=10).json()["data"]
+        body = json.dumps(event).encode()
+        stamp, secret = int(time.time()), runtime.settings.stripe_webhook_secrets[0].encode()
+        proof = hmac.new(secret, f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+        headers = {"Stripe-Signature": f"t={stamp},v1={proof}"}
+        assert app.test_client().post("/api/billing/webhook", data=body, headers=headers).status_code == 200
+        return event["id"]
+
+    return post
+
+
+def test_a_webhook_is_not_held_up_with_a_single_worker(app, process, eventually, billed, endless, arrive):
+    """Not even for a slice of twenty seconds: the run makes way, and goes on afterwards."""
+    it = billed("pro")
+    process("worker")
+    sweep()
+    eventually(lambda: endless.reload().foreign >= 100)
+    spans = []
+    for number in range(3):
+        event_id, begun = arrive(it, cancel_at_period_end=number % 2 == 0), time.monotonic()
+        eventually(lambda event_id=event_id: WebhookEvent.objects(event_id=event_id, state="succeeded").first())
+        spans.append(time.monotonic() - begun)
+    assert max(spans) < SLICE_SECONDS / 2, spans
+    before = endless.reload().foreign
+    assert (endless.active, endless.state) == (True, "running")
+    eventually(lambda: endless.reload().foreign > before + 500)
+    assert (endless.failures, endless.divergences) == (0, 0)
+    assert endless.fence >= 3
+
+
+def test_a_run_gets_on_however_much_waits(app, runtime, endless):
+    """Where somebody always waits, as a backlog does, each slice still does its work."""
+    Queue("webhooks", connection=runtime.redis.client()).enqueue_call("nothing.at_all")
+    read = []
+    for _ in range(2):
+        begun = time.monotonic()
+        read.append(reconcile_on()["stripe_requests"])
+        assert UNDISTURBED_SECONDS <= time.monotonic() - begun < SLICE_SECONDS / 2
+    assert 1 < read[0] < read[1]
+    assert set(queued(runtime)) == {"reconcile_on"}

@@ -47,6 +47,7 @@ def test_redis_away_costs_little_and_only_once(app, runtime, servers, how):
         began = time.monotonic()
         assert [wakeups.wake() for _ in range(100)] == [False] * 100
         assert time.monotonic() - began < 0.05
+        assert wakeups.others_wait() is False
     finally:
         if how == "gone":
             servers.redis.start()
@@ -62,3 +63,14 @@ def test_later_wakeups_share_an_entry_per_second(app, runtime):
     held = runtime.redis.client().zrange("rq:scheduler:scheduled_jobs", 0, -1, withscores=True)
     assert 1 <= len(held) <= 2
     assert all(29 <= at - time.time() <= 32 for _, at in held)
+
+
+def test_others_wait_only_on_the_queues_before_the_batches(app, runtime):
+    assert wakeups.others_wait() is False
+    wakeups.wake_reconciliation()
+    assert wakeups.others_wait() is False
+    wakeups.wake_outbox()
+    assert wakeups.others_wait() is True
+    runtime.redis.client().flushall()
+    wakeups.wake()
+    assert wakeups.others_wait() is True
