@@ -63,8 +63,9 @@ def run(cluster, capsys, plan, seconds, organizations, rate, every=None):
     faults, kill = [], cluster.kill
 
     def noted(kind):
+        lost = kill(kind)
         faults.append((kind, time.monotonic()))
-        return kill(kind)
+        return lost
 
     cluster.kill = noted
     with load, admins:
