@@ -160,7 +160,7 @@ class Customer:
 def customer(app: Any, organization: Any, stripe: Any, price: Any, web: str, admin: dict[str, str]) -> Any:
     def make(name: str = "Fjord Cartography", email: str = "billing@example.com") -> Customer:
         org_id = organization(name=name)
-        payer = stripe.customers.create({"name": name, "email": email})
+        payer = stripe.customers.create({"name": name[:250], "email": email})
         items = [{"price": price("pro")}]
         return Customer(org_id, stripe.subscriptions.create({"customer": payer.id, "items": items}), web, admin)
 

@@ -2,7 +2,7 @@
 // figures as a table.
 
 import { fill, h, s } from "./dom.js";
-import { table } from "./pieces.js";
+import { scrolled, table } from "./pieces.js";
 
 const HEIGHT = 190;
 const EDGE = { top: 10, right: 18, bottom: 24, left: 40 };
@@ -39,7 +39,7 @@ export function stackedBars({ id, title, summary, series, bars, first = "Time" }
       "details",
       { id: `${id}-table` },
       h("summary", {}, "As a table"),
-      h("div", { class: "scroll" }, table(title, [first, ...series.map(({ name }) => name)], bars.map(({ label, values }) => [label, ...values.map(String)]))),
+      scrolled(`${title}, as a table`, table(title, [first, ...series.map(({ name }) => name)], bars.map(({ label, values }) => [label, ...values.map(String)]))),
     ),
   );
   let drawnAt = 0;

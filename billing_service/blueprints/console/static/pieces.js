@@ -164,6 +164,11 @@ export function table(caption, columns, rows) {
   );
 }
 
+/** What may be wider than its place: it scrolls by itself, by keyboard too. */
+export function scrolled(label, ...content) {
+  return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" }, content);
+}
+
 /** Names and values below each other. */
 export function facts(pairs) {
   return h(

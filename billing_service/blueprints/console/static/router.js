@@ -52,6 +52,7 @@ export async function show() {
   const container = h("section", { class: "view", "aria-busy": "true" });
   const moved = !shown || shown.name !== at.name || shown.id !== at.id;
   const focused = moved ? null : document.activeElement?.id;
+  if (!session.who()) fill(byId("view"), h("p", { class: "loading" }, "Asking who is signed in …"));
   try {
     await session.know(mine.signal);
     if (mine !== underWay) return;

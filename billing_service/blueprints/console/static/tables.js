@@ -3,7 +3,7 @@
 
 import { call } from "./api.js";
 import { fill, h } from "./dom.js";
-import { troubleOf } from "./pieces.js";
+import { scrolled, troubleOf } from "./pieces.js";
 import { count } from "./words.js";
 
 // So many pages back the address remembers; then "first page" is the way back.
@@ -138,7 +138,7 @@ function drawn(page, options) {
   );
   const head = columns.map((column, position) => headCell(column, position, sort, options));
   return [
-    h("div", { class: "scroll" }, h("table", { class: "list" }, h("caption", { class: "unseen" }, options.caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body))),
+    scrolled(options.caption, h("table", { class: "list" }, h("caption", { class: "unseen" }, options.caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body))),
     pager(page, options),
   ];
 }
