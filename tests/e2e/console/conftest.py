@@ -27,6 +27,8 @@ FLAGS = [
 ]
 ADMIN = "/api/admin/billing"
 PASSWORD = "correct horse battery"
+# A busy machine may take its time; what never comes is waited for only where a test fails.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")
