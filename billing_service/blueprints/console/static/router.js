@@ -135,7 +135,14 @@ function drawNavigation(known) {
 
 function markNavigation() {
   for (const link of byId("navigation").querySelectorAll("a")) {
-    if (link.dataset.view === shown?.name) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === shown?.name) mark(link);
     else link.removeAttribute("aria-current");
   }
+}
+
+/** On a narrow screen the list of views is wider than the page. */
+function mark(link) {
+  link.setAttribute("aria-current", "page");
+  const list = byId("navigation");
+  list.scrollLeft = link.offsetLeft - list.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
 }

@@ -2,7 +2,7 @@
 // address: the filter, the page (`cursor`, and in `trail` the pages before it) and the order (`sort`).
 
 import { call } from "./api.js";
-import { fill, h } from "./dom.js";
+import { byId, fill, h } from "./dom.js";
 import { scrolled, troubleOf } from "./pieces.js";
 import { count } from "./words.js";
 
@@ -68,13 +68,14 @@ function filterForm(options) {
   const set = filters.some(({ name }) => query.get(name));
   const form = h(
     "form",
-    { class: "filter", role: "search", "aria-label": `Filter: ${options.caption}` },
+    { id: "filter", class: set ? "filter" : "filter folded", role: "search", "aria-label": `Filter: ${options.caption}` },
     controls,
     h(
       "div",
       { class: "buttons" },
       h("button", { type: "submit", class: "quiet", id: "filter-show" }, "Filter"),
       set && h("a", { href: here(without(query, filters)), class: "clear" }, "Clear"),
+      unfolding(set),
       options.buttons,
     ),
   );
@@ -86,6 +87,17 @@ function filterForm(options) {
     if (event.target.matches("select")) form.requestSubmit();
   });
   return form;
+}
+
+/** On a narrow screen the fields are in the way of what they filter: there they are unfolded first. */
+function unfolding(set) {
+  const button = h("button", { type: "button", class: "quiet unfold", "aria-controls": "filter", "aria-expanded": String(Boolean(set)) }, "Show the filter");
+  button.addEventListener("click", () => {
+    button.closest("form").classList.remove("folded");
+    button.remove();
+    byId("filter").querySelector("input, select").focus();
+  });
+  return set ? null : button;
 }
 
 function field({ name, label, options, type }, content) {

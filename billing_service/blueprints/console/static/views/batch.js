@@ -34,7 +34,11 @@ export async function showBatch(container, context) {
     state,
     section("items", "Events", items),
   );
-  fill(state, drawn(first, null, context));
+  const shown = (batch, problem) => {
+    state.dataset.state = batch.state;
+    fill(state, drawn(batch, problem, context));
+  };
+  shown(first, null);
   const list = await listing(items, {
     path: `${path}/items`,
     query,
@@ -43,13 +47,13 @@ export async function showBatch(container, context) {
     caption: "Events of the replay",
     empty: "There are none.",
     filters: [{ name: "state", label: "State", options: ITEM_STATES.map((each) => [each, label(each)]) }],
-    columns: COLUMNS,
+    columns: columns(() => !OPEN.includes(state.dataset.state)),
   });
   if (!OPEN.includes(first.state)) return;
   let done = first.done;
   const draw = (batch, problem) => {
     if (!batch) return;
-    fill(state, drawn(batch, problem, context));
+    shown(batch, problem);
     if (batch.done !== done) list.reload().catch(() => {});
     done = batch.done;
   };
@@ -60,9 +64,9 @@ export async function showBatch(container, context) {
   unlessLeft(followed, (error) => fill(state, troubleOf(error)));
 }
 
-const COLUMNS = [
+const columns = (isOver) => [
   { title: "Event", cell: (each) => eventAt(address("events", each.eventId), each) },
-  { title: "State", cell: (each) => h("span", { class: "stack" }, h("span", {}, stateChip(each.state)), why(each)) },
+  { title: "State", cell: (each) => h("span", { class: "stack" }, h("span", {}, isOver() && each.state === "pending" ? chip("not tried") : stateChip(each.state)), why(each)) },
   { title: "Organization", cell: organization },
   { title: "Ended", cell: ({ endedAt }) => moments(endedAt) },
 ];
@@ -107,7 +111,7 @@ function counts({ succeeded, failed, skipped, refused }) {
 }
 
 function known(batch) {
-  return facts([
+  return h("div", { class: "twofold" }, facts([
     ["Begun by", batch.actor],
     ["Note", value(batch.note)],
     ["Which", filterWords(batch.filter)],
@@ -116,7 +120,7 @@ function known(batch) {
     ["Ended", moments(batch.endedAt)],
     ["Stops after", `${count(batch.stopAfter, "failure")} in a row`],
     ["Batch", ourId(batch.batchId)],
-  ]);
+  ]));
 }
 
 function cancel(batch) {

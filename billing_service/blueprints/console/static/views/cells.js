@@ -1,7 +1,7 @@
 // Cells that several lists have.
 
 import { h } from "../dom.js";
-import { ourId, value } from "../pieces.js";
+import { dotted, ourId, value } from "../pieces.js";
 import { address } from "../router.js";
 
 /** The organization, as a link to its view. */
@@ -12,9 +12,4 @@ export function organization({ orgId }) {
 /** An event by its type, with its id; both lead to `href`. */
 export function eventAt(href, { type, eventId }) {
   return h("span", { class: "stack event" }, h("a", { href, class: "row" }, dotted(type)), ourId(eventId));
-}
-
-/** A type of event that breaks at its dots, if it has to. */
-function dotted(type) {
-  return String(type).split(/(?<=\.)/).map((part, number) => [number > 0 && h("wbr"), part]);
 }

@@ -77,7 +77,7 @@ function failed({ reason, lastError, atStripe }) {
     "span",
     { class: "stack" },
     h("strong", {}, reasonWords(reason)),
-    lastError && h("span", { class: "words" }, `${lastError.errorClass}: ${lastError.message}`),
+    lastError && h("span", { class: "words brief" }, `${lastError.errorClass}: ${lastError.message}`),
     !atStripe && h("span", { class: "hint" }, "Stripe does not keep it any more; it is replayed from what is stored."),
   );
 }

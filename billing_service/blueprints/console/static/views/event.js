@@ -2,7 +2,7 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, facts, heading, moments, ourId, section, stripeLink, table, value } from "../pieces.js";
+import { chip, dotted, facts, heading, moments, ourId, section, stripeLink, table, value } from "../pieces.js";
 import { address, show as again } from "../router.js";
 import { ago, count, label } from "../words.js";
 import { closeLetter, replayOne } from "./replaying.js";
@@ -13,7 +13,7 @@ export async function showEvent(container, context) {
   const event = await call("GET", `${BASE}/events/${encodeURIComponent(context.id)}`, { signal: context.signal });
   fill(
     container,
-    heading(event.type, h("p", { class: "hint line" }, eventChip(event), stripeLink(event.eventId, event.livemode), asked(event))),
+    heading(dotted(event.type), h("p", { class: "hint line" }, eventChip(event), stripeLink(event.eventId, event.livemode), asked(event))),
     verdict(event, context),
     section("known", "What is known", known(event)),
     section("attempts", "Attempts", attempts(event)),

@@ -20,6 +20,16 @@ export function findingColumns(withState) {
   ].filter(Boolean);
 }
 
+// The column of the severity.
+const GRAVEST = "1";
+
+/** The gravest first, unless another order was chosen; the API's own order is that of their discovery. */
+export function gravestFirst(query) {
+  const parameters = new URLSearchParams(query);
+  if (!parameters.has("sort")) parameters.set("sort", GRAVEST);
+  return parameters;
+}
+
 /** Amounts in words: Stripe's currencies are never added up. */
 export function atRisk(all) {
   if (!all?.length) return h("span", { class: "none" }, "nothing");

@@ -6,7 +6,7 @@ import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { csvButton, setOf } from "./downloads.js";
 import { showFinding } from "./finding.js";
-import { findingColumns } from "./finding_columns.js";
+import { findingColumns, gravestFirst } from "./finding_columns.js";
 import { KIND_OPTIONS, SEVERITIES } from "./kinds.js";
 import { BASE } from "./states.js";
 
@@ -27,8 +27,6 @@ const FILTERS = [
 const OF_A_RUN = { name: "reconciliationId", label: "Last seen by the run", type: "text" };
 const NAMES = [...FILTERS, OF_A_RUN].map(({ name }) => name);
 const PAGE = 50;
-// The column of the severity.
-const GRAVEST_FIRST = "1";
 
 export const view = { name: "findings", title: "Findings", needs: "customer:read", show };
 
@@ -47,7 +45,7 @@ async function show(container, context) {
   await listing(results, {
     path: `${BASE}/findings`,
     always: { limit: PAGE, ...always },
-    query: ordered(query),
+    query: gravestFirst(query),
     signal,
     go,
     caption: "Findings",
@@ -57,13 +55,6 @@ async function show(container, context) {
     link: ({ id }) => address("findings", id),
     columns: findingColumns(state === "all"),
   });
-}
-
-/** The gravest first, unless another order was chosen; the API's own order is that of their discovery. */
-function ordered(query) {
-  const parameters = new URLSearchParams(query);
-  if (!parameters.has("sort")) parameters.set("sort", GRAVEST_FIRST);
-  return parameters;
 }
 
 function tabs(state, query) {

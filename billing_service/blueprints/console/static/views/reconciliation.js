@@ -6,11 +6,9 @@ import { byId, fill, h } from "../dom.js";
 import { chip, heading, moments, part, section } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
-import { ago, count, label, lasting } from "../words.js";
+import { ago, count, lasting } from "../words.js";
 import { findingsTold, showRun } from "./run.js";
-import { BASE, stateChip } from "./states.js";
-
-const TRIGGERS = { schedule: "The calendar", api: "An admin", cli: "The command line" };
+import { BASE, stateChip, triggerWords } from "./states.js";
 
 export const view = { name: "reconciliation", title: "Reconciliation", needs: "customer:read", show };
 
@@ -59,8 +57,8 @@ const COLUMNS = [
   { title: "Took", cell: took },
 ];
 
-function by({ trigger, actor }) {
-  return h("span", { class: "stack" }, h("span", {}, TRIGGERS[trigger] || label(trigger)), actor && h("span", { class: "hint" }, actor));
+function by(run) {
+  return h("span", { class: "stack" }, h("span", {}, triggerWords(run)), run.actor && h("span", { class: "hint" }, run.actor));
 }
 
 function took({ startedAt, finishedAt }) {

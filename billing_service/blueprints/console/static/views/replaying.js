@@ -149,6 +149,6 @@ export function filterWords(filter) {
   const names = { orgId: "organization", receivedFrom: "received from", receivedTo: "received until", deadFrom: "dead from", deadTo: "dead until" };
   const told = Object.entries(filter)
     .filter(([name, content]) => content !== null && name !== "stopAfter" && !(name === "state" && content === "dead"))
-    .map(([name, content]) => `${names[name] || label(name).toLowerCase()} ${name === "reason" ? reasonWords(content).toLowerCase() : plain(content)}`);
+    .map(([name, content]) => (name === "reason" ? reasonWords(content).toLowerCase() : `${names[name] || label(name).toLowerCase()} ${plain(content)}`));
   return told.length ? `${label(filter.state || "dead")}: ${told.join(", ")}` : "All dead letters";
 }

@@ -6,11 +6,11 @@ import { chip, facts, heading, moments, ourId, section, table, trouble, troubleO
 import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { ago, count, label, lasting, moment } from "../words.js";
-import { findingColumns } from "./finding_columns.js";
+import { findingColumns, gravestFirst } from "./finding_columns.js";
 import { follow, unlessLeft } from "./following.js";
 import { kindWords } from "./kinds.js";
 import { progress } from "./progress.js";
-import { BASE, stateChip } from "./states.js";
+import { BASE, stateChip, triggerWords } from "./states.js";
 
 const OPEN = ["running", "interrupted"];
 // Each phase in words, and its number of all.
@@ -60,7 +60,7 @@ function listed(container, run, { query, signal, go }) {
   return listing(container, {
     path: `${BASE}/findings`,
     always: { reconciliationId: run.id },
-    query,
+    query: gravestFirst(query),
     signal,
     go,
     caption: "Findings of the run",
@@ -126,7 +126,7 @@ function known(run) {
     ["Begun", moments(run.startedAt)],
     ["Ended", moments(run.finishedAt)],
     ["Took", run.finishedAt ? lasting(Math.max(1, seconds)) : value(null)],
-    ["By", run.actor ? `${label(run.trigger)}, ${run.actor}` : label(run.trigger)],
+    ["By", run.actor ? `${triggerWords(run)}: ${run.actor}` : triggerWords(run)],
     ["Compared", String(run.checked)],
     ["Looked at again", String(run.candidates)],
     ["On their way", `${run.inFlight}, no finding`],

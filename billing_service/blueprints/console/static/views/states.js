@@ -54,6 +54,13 @@ export const SOURCES = [
   ["replay", "Taken in by a replay"],
 ];
 
+const TRIGGERS = { schedule: "The calendar", api: "An admin", cli: "The command line" };
+
+/** Who began a reconciliation. */
+export function triggerWords({ trigger }) {
+  return TRIGGERS[trigger] || label(trigger);
+}
+
 // Why an event is dead, and what can be done: as docs/runbooks/dead-letters.md has it.
 const REASONS = {
   handler_failed: [
