@@ -6,7 +6,8 @@ answers small values (shapes). `verify_webhook` checks what Stripe sends (signat
 `find_price` are what the doctor looks at (inspection).
 """
 
-from .client import API_VERSION, StripeGateway
+from .client import StripeGateway
+from .connection import API_VERSION
 from .inspection import RIGHTS, LivePrice, Right, find_price, is_key_refused, try_right
 from .shapes import (
     LiveCharge,

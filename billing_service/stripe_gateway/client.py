@@ -1,36 +1,24 @@
 """The calls that the service makes to Stripe, each answered with a small frozen value and its age."""
 
-import contextlib
-import contextvars
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import stripe
-
-from ..errors import StripeNotConfigured, StripeRejected
+from ..errors import StripeRejected
 from . import shapes
 from .answers import path_of, shaped
-from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call
-from .budget import Budget, Redis
-from .circuit import Circuit
+from .attempts import Answer, Call
+from .connection import Connection
 from .shapes import LiveCharge, LiveCheckoutSession, LiveCustomer, LiveDispute, LiveRefund, LiveSubscription, Read
 from .translation import malformed
-from .transport import Transport
 
-# The version that the SDK was generated for; what an account's dashboard says does not reach us.
-API_VERSION = stripe.api_version
 PAGE = 100
 PAGES = 10
-
-_background: contextvars.ContextVar[bool] = contextvars.ContextVar("stripe_background", default=False)
 
 Value = TypeVar("Value")
 
 
-class StripeGateway:
+class StripeGateway(Connection):
     """The one door to Stripe. Opens nothing until its first call; safe for threads and across forks.
 
     Timeouts are seconds, `requests_per_second` is of the whole installation, `redis` (a client or what gives
@@ -38,51 +26,6 @@ class StripeGateway:
     StripeMisconfigured, StripeRateLimited, StripeCircuitOpen and StripeUnavailable (its `effect_possible`
     says whether Stripe may have carried the call out all the same).
     """
-
-    def __init__(
-        self,
-        *,
-        api_key: str,
-        api_base: str,
-        requests_per_second: float,
-        connect_timeout: float,
-        read_timeout: float,
-        redis: Redis | Callable[[], Redis] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ):
-        self._api_key = api_key
-        self._api_base = api_base.rstrip("/")
-        self._rate = requests_per_second
-        self._timeouts = (connect_timeout, read_timeout)
-        self._redis = redis
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._process: tuple[int, Attempts] | None = None
-
-    @contextlib.contextmanager
-    def background(self) -> Iterator[None]:
-        """Calls inside are of the background class: they wait longer and give way to interactive ones.
-
-        Holds for this thread only: a thread started inside has to say so itself.
-        """
-        token = _background.set(True)
-        try:
-            yield
-        finally:
-            _background.reset(token)
-
-    @property
-    def circuit(self) -> Circuit:
-        return self._attempts.circuit
-
-    @property
-    def budget(self) -> Budget:
-        return self._attempts.budget
-
-    def budget_left(self) -> dict[str, float] | None:
-        """What is left of the requests of all processes; see Budget.left."""
-        return self._attempts.budget.left()
 
     def account(self) -> Read[str]:
         """The id of the account that the key belongs to."""
@@ -269,38 +212,6 @@ class StripeGateway:
         """
         call = Call("create_refund", "post", "/v1/refunds", parameters, idempotency_key)
         return self._value(self._carry_out(call), shapes.refund, "refund", writes=True)
-
-    def _get(self, operation: str, path: str, params: Mapping[str, Any] | None = None) -> Answer:
-        return self._carry_out(Call(operation, "get", path, params or {}))
-
-    def _carry_out(self, call: Call) -> Answer:
-        if not self._api_key:
-            raise StripeNotConfigured("No Stripe key is configured: set STRIPE_SECRET_KEY.")
-        return self._attempts.carry_out(call, background=_background.get())
-
-    @property
-    def _attempts(self) -> Attempts:
-        # What belongs to a process (connections, locks, counts) is made anew in a child. Two threads that do it
-        # at the same time only lose a count; a lock here could be held by another thread at the fork.
-        process = self._process
-        if process is None or process[0] != os.getpid():
-            process = self._process = (os.getpid(), self._open())
-        return process[1]
-
-    def _open(self) -> Attempts:
-        client = stripe.StripeClient(
-            self._api_key or "none",
-            stripe_version=API_VERSION,
-            base_addresses={"api": self._api_base},
-            # Retries are ours: the SDK's know no total time, no budget and no circuit.
-            max_network_retries=0,
-            http_client=Transport(*self._timeouts),
-        )
-        budget = Budget(self._rate, self._redis, monotonic=self._monotonic, sleep=self._sleep)
-        # A timeout is never waited for twice, however short it is set.
-        patience = min(PATIENCE_SECONDS, self._timeouts[1] / 2)
-        circuit = Circuit(self._monotonic)
-        return Attempts(client, circuit, budget, patience=patience, monotonic=self._monotonic, sleep=self._sleep)
 
     def _value(self, answer: Answer, read: Callable[[dict], Value], kind: str, *, writes: bool = False) -> Read[Value]:
         return Read(shaped(answer.body, read, kind, answer, writes), answer.as_of, answer.request_id, answer.date)
