@@ -1,7 +1,8 @@
 """Usage: what was recorded of it (recording), what it leaves (entitlement), and the new week (reset)."""
 
 from .entitlement import ALLOWED, CODES, Entitlement, entitlement_of
-from .recording import KEPT, record
+from .measured import KEPT
+from .recording import record
 from .reset import Place, Reset, find_due, reset_due
 from .settlement import settle
 

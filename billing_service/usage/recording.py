@@ -3,10 +3,10 @@
 Usage is never refused for want of quota or extras: the work was done. Who wants to know before asks for entitlements.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -14,31 +14,16 @@ from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
 from .. import extras
-from ..documents import Organization, UsageRecord, UsageWeek, in_transaction, week_of
+from ..documents import Organization, UsageRecord, UsageWeek, in_transaction
 from ..errors import Conflict, OrganizationNotFound, UsageMismatch
+from ..group_commit import Interrupted
 from ..observability import log
 from ..plans import Plans
+from .measured import KEPT, MOST_NAMES, Usage, recorded
 from .settlement import settle
+from .together import together
 
 TRIES = 8
-KEPT = timedelta(days=35)
-# A week's breakdown has no more names; units under others are counted, but not by name.
-MOST_NAMES = 100
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Units that an organization used, under the SaaS's own key, and which parts of them it gives a name."""
-
-    organization: ObjectId
-    key: str
-    units: int
-    at: datetime
-    breakdown: Mapping[str, int]
-
-    @property
-    def week(self) -> str:
-        return week_of(self.at)
 
 
 class _Repeated(Exception):
@@ -62,20 +47,29 @@ def record(
     first every time.
     """
     usage = Usage(org_id, key, units, now, dict(breakdown or {}))
+    with contextlib.suppress(Interrupted):  # whoever wrote for all was stopped; the key says what became of it
+        if made := together.put(usage):
+            return made
+    return _record_alone(usage, plans, settles)
+
+
+def _record_alone(usage: Usage, plans: Plans, settles: bool) -> UsageRecord:
     for attempt in range(TRIES):
         try:
             return in_transaction(_recorder(usage, plans, settles))
         except (DuplicateKeyError, NotUniqueError, _Repeated) as error:
             # The key was used before, or the week or the balance was made by somebody else meanwhile.
-            if known := UsageRecord.objects(organization=org_id, key=key).first():
+            if known := UsageRecord.objects(organization=usage.organization, key=usage.key).first():
                 return _same(known, usage)
             if isinstance(error, _Repeated):
                 raise UsageMismatch(
-                    f"The key {key} was used for usage more than {KEPT.days} days ago. Nothing was recorded. Other "
-                    "usage needs a key of its own."
+                    f"The key {usage.key} was used for usage more than {KEPT.days} days ago. Nothing was recorded. "
+                    "Other usage needs a key of its own."
                 ) from error
             time.sleep(0.01 * 2**attempt)
-    raise Conflict(f"The usage of {org_id} was changed by others {TRIES} times. Nothing was recorded. Try again.")
+    raise Conflict(
+        f"The usage of {usage.organization} was changed by others {TRIES} times. Nothing was recorded. Try again."
+    )
 
 
 def _recorder(usage: Usage, plans: Plans, settles: bool) -> Callable[[], UsageRecord]:
@@ -83,19 +77,9 @@ def _recorder(usage: Usage, plans: Plans, settles: bool) -> Callable[[], UsageRe
         before = _count(usage) or _open_week(usage, plans, settles)
         quota, used = before["quota"], before["used"]
         within = usage.units if quota is None else min(usage.units, max(0, quota - used))
-        return UsageRecord(
-            organization=usage.organization,
-            key=usage.key,
-            units=usage.units,
-            breakdown=dict(usage.breakdown),
-            week=usage.week,
-            within=within,
-            quota=quota,
-            used=used + within,
-            extras=_debit(usage, usage.units - within),
-            at=usage.at,
-            expires_at=usage.at + KEPT,
-        ).save(force_insert=True)
+        balance = _debit(usage, usage.units - within)
+        made = recorded(usage, within=within, quota=quota, used=used + within, extras=balance)
+        return made.save(force_insert=True)
 
     return write
 

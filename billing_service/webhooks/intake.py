@@ -12,7 +12,7 @@ from ..documents import MAJORITY, ServiceState, WebhookEvent
 from ..errors import BadRequest, StoreUnavailable
 from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
-from .group_commit import GroupCommit, Interrupted
+from ..group_commit import GroupCommit, Interrupted
 from .handlers import HANDLERS
 from .ledger import KEPT
 from .ownership import known_owners

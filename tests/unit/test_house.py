@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 1,
     "observability": 1,
     "access": 0,
+    "group_commit": 0,
     "stripe_gateway": 2,
     "plans": 2,
     "asked": 3,

@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from mongoengine.connection import get_connection
 
+from billing_service.errors import OrganizationNotFound, UsageMismatch
 from billing_service.jobs.weekly_reset import weekly_reset
 
 PROCESSES = 8
@@ -21,24 +23,19 @@ def record_at_once(environment):
     """Several processes that begin at the same moment, each with its keys and units; returns what each was answered."""
 
     def run(org_id, orders):
-        children = [_started(environment) for _ in orders]
-        for child, order in zip(children, orders, strict=True):
-            usage = [{"key": key, "units": units, "at": AT} for key, units in order]
-            child.stdin.write(json.dumps({"orgId": str(org_id), "usage": usage}) + "\n")
-            child.stdin.flush()
-        assert [child.stdout.readline() for child in children] == ["ready\n"] * len(children)
-        for child in children:
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        return [json.loads(child.communicate(timeout=120)[0]) for child in children]
+        told = [[{"key": key, "units": units, "at": AT} for key, units in order] for order in orders]
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("recorder.py"))],
+            input=json.dumps({"orgId": str(org_id), "orders": told}),
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=150,
+            check=True,
+        )
+        return json.loads(done.stdout)
 
     return run
-
-
-def _started(environment):
-    script = str(Path(__file__).with_name("recorder.py"))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, script], env=os.environ | environment, text=True, **pipes)
 
 
 def test_eight_processes_lose_and_double_nothing(user, record_at_once, clock):
@@ -84,6 +81,74 @@ def at_once(app, work):
     for each in threads:
         each.join()
     assert errors == []
+
+
+def commits():
+    return get_connection().admin.command("serverStatus")["transactions"]["totalCommitted"]
+
+
+def test_what_arrives_together_is_recorded_together(app, user, clock):
+    people = [user("free"), user("free")]
+    for it in people:
+        it.use("before", 1, clock.at)
+    before = commits()
+    at_once(app, [lambda it=it, key=key: it.use(f"k{key}", 1, clock.at) for it in people for key in range(20)])
+    assert commits() - before <= 20
+    for it in people:
+        assert (it.week("2026-W48").used, len(it.records)) == (21, 21)
+        it.check()
+
+
+def test_each_is_answered_alone(app, user, clock):
+    people = [user("free"), user("free"), user("gone")]
+    people[1].use("before", 990, clock.at)
+    answers = {}
+
+    def use(it, key, units, **more):
+        answers[it.org_id, key] = it.use(key, units, clock.at, **more)
+
+    work = [
+        lambda it=it, key=key: use(it, f"k{key}", 1, breakdown={f"n{key % 3}": 1}) for it in people for key in range(30)
+    ]
+    # The same keys from another thread, and some for other usage.
+    work += [lambda key=key: use(people[0], f"k{key}", 1, breakdown={f"n{key % 3}": 1}) for key in range(10)]
+    at_once(app, work)
+    first, second, _ = (it.week("2026-W48") for it in people)
+    assert (first.used, first.overflow, first.breakdown) == (30, 0, {"n0": 10, "n1": 10, "n2": 10})
+    assert (second.used, second.overflow, people[1].balance) == (1_000, 20, -20)
+    for it in people:
+        assert len([each for each in it.records if each.key != "before"]) == 30
+        for made in it.records:
+            if made.key != "before":
+                assert answers[it.org_id, made.key].to_mongo() == made.to_mongo()
+        it.check()
+    assert sorted(each.used for each in people[0].records) == list(range(1, 31))
+
+
+def test_one_that_is_refused_spoils_nothing_for_the_others(app, user, clock):
+    it, other = user("free"), user("free")
+    for each in (it, other):
+        each.use("first", 1, clock.at)
+    refused = []
+
+    def misuse(number):
+        with pytest.raises(UsageMismatch):
+            it.use("first", 2 + number, clock.at)
+        refused.append(number)
+
+    def unknown(number):
+        with pytest.raises(OrganizationNotFound):
+            it.another().use(f"k{number}", 1, clock.at)
+        refused.append(number)
+
+    work = [lambda who=who, key=key: who.use(f"k{key}", 1, clock.at) for who in (it, other) for key in range(8)]
+    for number in range(4):
+        work += [lambda number=number: misuse(number), lambda number=number: unknown(number)]
+    at_once(app, work)
+    assert len(refused) == 8
+    assert [each.week("2026-W48").used for each in (it, other)] == [9, 9]
+    for each in (it, other):
+        each.check()
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from billing_service.webhooks.group_commit import GroupCommit
+from billing_service.group_commit import GroupCommit
 
 PATIENCE = 10
 
