@@ -10,9 +10,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from ..documents import MAJORITY, ServiceState, WebhookEvent
 from ..errors import BadRequest, StoreUnavailable
+from ..group_commit import GroupCommit, Interrupted
 from ..observability import EVENTS, log
 from ..stripe_gateway import VerifiedEvent
-from ..group_commit import GroupCommit, Interrupted
 from .handlers import HANDLERS
 from .ledger import KEPT
 from .ownership import known_owners
