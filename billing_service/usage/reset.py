@@ -109,11 +109,11 @@ def _reset_page(done: Reset, page: Sequence[Row], plans: Plans, now: datetime) -
     """All that owe nothing in two writes; who owes, and all if one of them fails, each in a transaction of its own."""
     ids = [row["organization"] for row in page]
     owing = set(ExtraBalance.objects(organization__in=ids, units__lt=0).scalar("organization"))
-    known = [row for row in page if plans.quota(row["plan"]) is not None]
+    known = [row for row in page if plans.quota(row.get("plan")) is not None]
     plain = [row for row in known if row["organization"] not in owing]
     for row in page:
-        if plans.quota(row["plan"]) is None:
-            done.fails(row, PlanUnknown(row["plan"]))
+        if plans.quota(row.get("plan")) is None:
+            done.fails(row, PlanUnknown(row.get("plan")))
     singly = [row for row in known if row["organization"] in owing]
     try:
         count, other = _reset_all(plain, plans, now)

@@ -10,9 +10,11 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
 
 from ..documents import STORE_ERRORS, ExtraBalance, UsageRecord, UsageWeek, in_transaction
 from ..group_commit import GroupCommit
+from ..observability import log
 from .measured import MOST_NAMES, Usage, recorded
 
 Ends = list[UsageRecord | None]
@@ -24,7 +26,10 @@ def _record_all(usages: Sequence[Usage]) -> Ends:
         return in_transaction(partial(_write, usages))
     except STORE_ERRORS:
         raise
-    except Exception:  # such as a key that was used before: whoever is to blame is found alone
+    except BulkWriteError:  # a key that was used before
+        return [None] * len(usages)
+    except Exception as error:  # whoever is to blame is found alone
+        log.warning("usage_not_recorded_together", error=f"{type(error).__name__}: {error}"[:500])
         return [None] * len(usages)
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from bson import ObjectId
+from mongoengine.connection import get_db
 
 from billing_service import extras, usage
 from billing_service.documents import LedgerEntry, Organization, Subscription, UsageRecord, UsageWeek
@@ -98,3 +99,18 @@ def user(app, organization):
 @pytest.fixture
 def plan_of():
     return lambda org_id: Organization.objects(id=org_id).first().plan
+
+
+@pytest.fixture
+def refuses(app):
+    """Makes MongoDB itself refuse what is written of an organization to a collection."""
+    refused = []
+
+    def refuse(document, field, value):
+        name = document._get_collection_name()
+        get_db().command("collMod", name, validator={field: {"$ne": value}})
+        refused.append(name)
+
+    yield refuse
+    for name in refused:
+        get_db().command("collMod", name, validator={})

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from mongoengine.connection import get_connection
+from pymongo.errors import OperationFailure
 
+from billing_service.documents import UsageRecord
 from billing_service.errors import OrganizationNotFound, UsageMismatch
 from billing_service.jobs.weekly_reset import weekly_reset
 
@@ -147,6 +149,26 @@ def test_one_that_is_refused_spoils_nothing_for_the_others(app, user, clock):
     at_once(app, work)
     assert len(refused) == 8
     assert [each.week("2026-W48").used for each in (it, other)] == [9, 9]
+    for each in (it, other):
+        each.check()
+
+
+def test_one_that_cannot_be_written_spoils_nothing_for_the_others(app, user, clock, refuses):
+    it, other = user("free"), user("free")
+    for each in (it, other):
+        each.use("first", 1, clock.at)
+    refuses(UsageRecord, "organization", it.org_id)
+    failed = []
+
+    def use(key):
+        with pytest.raises(OperationFailure):
+            it.use(key, 1, clock.at)
+        failed.append(key)
+
+    work = [lambda key=key: use(f"k{key}") for key in range(6)]
+    at_once(app, [*work, *(lambda key=key: other.use(f"k{key}", 1, clock.at) for key in range(12))])
+    assert len(failed) == 6
+    assert [each.week("2026-W48").used for each in (it, other)] == [1, 13]
     for each in (it, other):
         each.check()
 

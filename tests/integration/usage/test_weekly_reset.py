@@ -209,21 +209,6 @@ def test_a_week_that_was_made_by_a_former_plan_gets_the_quota_of_this_one(user):
         assert (it.week("2026-W49").quota, it.week("2026-W49").used, it.row.last_reset_at) == (500_000, 10, MONDAY)
 
 
-@pytest.fixture
-def refuses(app):
-    """Makes MongoDB itself refuse what is written of an organization to a collection."""
-    refused = []
-
-    def refuse(document, field, value):
-        name = document._get_collection_name()
-        get_db().command("collMod", name, validator={field: {"$ne": value}})
-        refused.append(name)
-
-    yield refuse
-    for name in refused:
-        get_db().command("collMod", name, validator={})
-
-
 @pytest.mark.parametrize("document", [UsageWeek, Subscription, LedgerEntry])
 def test_one_that_cannot_be_written_does_not_hold_up_the_others(user, refuses, document):
     people = [user("free", owes=100 * (number % 2)) for number in range(6)]
