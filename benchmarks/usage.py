@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,34 +91,35 @@ def _recorded_bare(installation: Installation, count: int) -> float:
 
 
 def _by_http(installation: Installation, scale: Scale, token: str) -> None:
+    """Print the rates of many organizations in turn, then of one that all connections record for."""
     _weeks(installation, quota=PLENTY)
     with installation.web() as web, installation.bare_web() as bare_web:
-        sides: dict[str, tuple[Web, list[Answers]]] = {
-            "POST /api/billing/usage": (web, []),
-            "the smallest route that records": (bare_web, []),
-        }
-        for seconds in [min(1.0, scale.accept_seconds), *[scale.accept_seconds] * scale.pairs]:
-            for name, (server, runs) in sides.items():
-                runs.append(_posted(installation, server, seconds, token))
-                assert not runs[-1].refused, f"{runs[-1].refused} answers of {name} were no 200"
-    ours, bare = ([each.rate for each in runs[1:]] for _, runs in sides.values())
-    print(f"  by HTTP, {CONNECTIONS} connections")
+        for organizations in (ORGANIZATIONS, 1):
+            load = UsageLoad(0, installation.population, 0, CONNECTIONS, 0, token=token, organizations=organizations)
+            sides: dict[str, tuple[Web, list[Answers]]] = {
+                "POST /api/billing/usage": (web, []),
+                "the smallest route that records": (bare_web, []),
+            }
+            for seconds in [min(1.0, scale.accept_seconds), *[scale.accept_seconds] * scale.pairs]:
+                for server, runs in sides.values():
+                    runs.append(_posted(load, server, seconds))
+            print(f"  by HTTP, {CONNECTIONS} connections, {organizations} organization{'s' * (organizations > 1)}")
+            _tell(sides)
+    print(flush=True)
+
+
+def _posted(load: UsageLoad, server: Web, seconds: float) -> Answers:
+    events = int(PREPARED_A_SECOND * seconds)
+    answers = post(replace(load, port=server.port, seconds=seconds, events=events))
+    assert not answers.refused, f"{answers.refused} answers were no 200"
+    return answers
+
+
+def _tell(sides: dict[str, tuple[Web, list[Answers]]]) -> None:
+    """Print both sides without their first run, which warmed them up."""
     for name, (_, runs) in sides.items():
         p50, p99 = (median(each.percentile(share) for each in runs[1:]) * 1000 for share in (0.5, 0.99))
         rate = median(each.rate for each in runs[1:])
         print(f"  {name:<34}{rate:7.0f}/s   p50 {p50:6.1f} ms   p99 {p99:6.1f} ms")
-    print(f"  ratio {median(mine / other for mine, other in zip(ours, bare, strict=True)):.2f}\n")
-
-
-def _posted(installation: Installation, server: Web, seconds: float, token: str) -> Answers:
-    events = int(PREPARED_A_SECOND * seconds)
-    load = UsageLoad(
-        server.port,
-        installation.population,
-        seconds,
-        CONNECTIONS,
-        events,
-        token=token,
-        organizations=ORGANIZATIONS,
-    )
-    return post(load)
+    ours, bare = ([each.rate for each in runs[1:]] for _, runs in sides.values())
+    print(f"  ratio {median(mine / other for mine, other in zip(ours, bare, strict=True)):.2f}")
