@@ -35,7 +35,9 @@ class UsageBody(Wire):
         values=count_of_units(),
         load_default=dict,
         validate=validate.Length(max=MOST_PARTS),
-        metadata={"description": "parts of the units by name, such as features; together at most `units`"},
+        metadata={
+            "description": "parts of the units by name (letters, digits, _ and -), such as features; at most `units`"
+        },
     )
 
     @validates_schema
