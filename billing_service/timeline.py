@@ -1,4 +1,5 @@
-"""What happened to an organization, in one order: events with their attempts, actions, findings, refunds, signals.
+"""What happened to an organization, in one order: events with their attempts, actions, findings, refunds, signals,
+extras.
 
 Each source is read by its own index, for a page a page of it at most; nothing is copied together beforehand.
 """
@@ -15,7 +16,7 @@ from typing import Any
 from bson import ObjectId
 from mongoengine import Document, Q
 
-from .documents import EPOCH, AdminAction, Finding, OutboxSignal, RefundRequest, WebhookEvent
+from .documents import EPOCH, AdminAction, Finding, LedgerEntry, OutboxSignal, RefundRequest, WebhookEvent
 from .errors import InvalidRequest
 
 
@@ -36,6 +37,7 @@ SOURCES = (
     Source("finding_resolved", Finding, "resolved_at", "finding"),
     Source("signal", OutboxSignal, "created_at", "signal"),
     Source("action", AdminAction, "at", "action", also=(("phase", "outcome"),), without=("before", "after")),
+    Source("extras", LedgerEntry, "at", "extras", also=(("amount__gte", 0),)),
     Source("refund", RefundRequest, "created_at", "refund", without=("asked", "parameters")),
     Source("finding", Finding, "first_seen_at", "finding"),
     Source("event", WebhookEvent, "received_at", "event", without=("payload",)),

@@ -66,6 +66,11 @@ class LedgerEntry(Document):
                 "name": "expiring",
                 "partialFilterExpression": {"remaining": {"$gt": 0}},
             },
-            {"fields": ["organization", "-at", "-id"], "name": "organization_newest"},
+            {
+                # All but usage and what settles it, which are too many to be listed.
+                "fields": ["organization", "-at", "-id"],
+                "name": "organization_newest",
+                "partialFilterExpression": {"amount": {"$gte": 0}},
+            },
         ],
     }

@@ -62,6 +62,7 @@ def _expire(lot: LedgerEntry, now: datetime, counts: Counter) -> None:
                 "units": -lot.remaining,
                 "ref": f"expiration:{lot.pk}",
                 "lot": lot.pk,
+                "amount": 0,
                 "at": now,
             }
         )

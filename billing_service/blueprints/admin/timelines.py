@@ -7,6 +7,7 @@ from marshmallow import fields
 
 from ... import subscriptions
 from ... import timeline as rules
+from ...documents.ledger_entry import ENTRY_KINDS
 from ..export import ExportQuery, as_file, exported
 from ..guard import requires
 from ..wire import Instant, OrgId, Wire, one_of
@@ -36,6 +37,24 @@ class SignalSchema(Wire):
     last_error = fields.String(allow_none=True)
 
 
+class LedgerEntrySchema(Wire):
+    """Prepaid units that came or went with money, or expired."""
+
+    kind = fields.String(metadata={"description": ", ".join(ENTRY_KINDS)})
+    units = fields.Integer(metadata={"description": "negative: lost"})
+    ref = fields.String(metadata={"description": "what happened, such as refund:re_…; booked once"})
+    remaining = fields.Integer(allow_none=True, metadata={"description": "of units that came: what is left of them"})
+    amount = fields.Integer(allow_none=True, metadata={"description": "the money that moved, in minor units"})
+    currency = fields.String(allow_none=True)
+    session = fields.String(allow_none=True)
+    payment_intent = fields.String(allow_none=True)
+    charge = fields.String(allow_none=True)
+    memo = fields.String(allow_none=True)
+    actor = fields.String(allow_none=True)
+    at = Instant()
+    expires_at = Instant(allow_none=True)
+
+
 class TimelineItemSchema(Wire):
     """One thing that happened: its time, its kind, and under one more name what it is about."""
 
@@ -47,6 +66,7 @@ class TimelineItemSchema(Wire):
     finding = fields.Nested(FindingSchema)
     refund = fields.Nested(RefundRequestSchema)
     signal = fields.Nested(SignalSchema)
+    extras = fields.Nested(LedgerEntrySchema)
 
 
 class TimelinePage(Wire):
@@ -61,7 +81,7 @@ class TimelinePage(Wire):
 @blueprint.doc(**exported("one line for each thing that happened, what it is about as JSON"))
 @requires("customer:read")
 def timeline(query: dict[str, Any], org_id: ObjectId) -> Any:
-    """List what happened to an organization (events, actions, findings, refunds, signals), newest first."""
+    """List what happened to an organization (events, actions, findings, refunds, signals, extras), newest first."""
     subscriptions.require_organization(org_id)
     wanted: dict[str, Any] = {
         "kinds": [query["kind"]] if "kind" in query else rules.KINDS,

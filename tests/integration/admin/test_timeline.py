@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 from mongoengine.connection import get_db
 
-from billing_service.documents import AdminAction, Finding, OutboxSignal, RefundRequest, WebhookEvent
+from billing_service.documents import AdminAction, Finding, LedgerEntry, OutboxSignal, RefundRequest, WebhookEvent
 from billing_service.timeline import KINDS
 
 BASE = "/api/admin/billing/timeline/"
@@ -82,6 +82,14 @@ def happened(app):
                     "updated_at": at,
                     "sent_at": at,
                 },
+                LedgerEntry: {
+                    "kind": "topup",
+                    "units": 100,
+                    "ref": f"topup:{org_id}:{number}",
+                    "amount": 4_900,
+                    "currency": "usd",
+                    "at": at,
+                },
                 OutboxSignal: {"key": f"{org_id}:{number}", "name": "plan_changed", "created_at": at},
             }
             for document, fields in rows.items():
@@ -108,8 +116,8 @@ def test_each_kind_is_shown_under_its_name(client, admin, organization, happened
     happened(org_id, 1)
     items = show(client, admin, org_id)["items"]
     assert [item["kind"] for item in items] == list(KINDS)
-    names = ["finding", "signal", "action", "refund", "finding", "event"]
-    assert [name in item for item, name in zip(items, names, strict=True)] == [True] * 6
+    names = ["finding", "signal", "action", "extras", "refund", "finding", "event"]
+    assert [name in item for item, name in zip(items, names, strict=True)] == [True] * 7
     dead(organization=org_id)
     [newest, *_] = show(client, admin, org_id)["items"]
     assert newest["kind"] == "event"
@@ -135,7 +143,7 @@ def test_the_cursor_shows_each_once_in_order(client, admin, organization, happen
     pages = walk(client, admin, org_id, f"limit={limit}")
     items = list(itertools.chain(*pages))
     places = [(item["kind"], item["id"]) for item in items]
-    assert (len(places), len(set(places))) == (60, 60)
+    assert (len(places), len(set(places))) == (70, 70)
     assert [item["at"] for item in items] == sorted((item["at"] for item in items), reverse=True)
     assert all(len(page) == limit for page in pages[:-1])
     assert places == [(item["kind"], item["id"]) for item in show(client, admin, org_id, "limit=100")["items"]]
@@ -150,7 +158,7 @@ def test_filters(client, admin, organization, happened):
     between = "from=2026-06-01T00:00:02Z&to=2026-06-01T00:00:04Z"
     items = list(itertools.chain(*walk(client, admin, org_id, f"limit=5&{between}")))
     assert {item["at"][:19] for item in items} == {"2026-06-01T00:00:02", "2026-06-01T00:00:03"}
-    assert len(items) == 12
+    assert len(items) == 14
 
 
 def test_a_page_costs_the_same_however_much_there_is(client, admin, organization, runtime):
@@ -185,6 +193,13 @@ def test_a_page_costs_the_same_however_much_there_is(client, admin, organization
     Finding._get_collection().insert_many(findings)
     signals = [{"key": f"{n}", "organization": org_id, "created_at": START, "name": "x"} for n in range(2_000)]
     OutboxSignal._get_collection().insert_many(signals)
+    # Usage beyond the quota is in the ledger too, and not in the timeline.
+    usage = [
+        {"ref": f"usage:{n}", "organization": org_id, "kind": "debit", "units": -1, "at": START + timedelta(seconds=n)}
+        for n in range(6_000)
+    ]
+    money = [each | {"ref": f"topup:{n}", "kind": "topup", "amount": 0} for n, each in enumerate(usage[:500])]
+    LedgerEntry._get_collection().insert_many([*usage, *money])
     database, cursor = get_db(), ""
     for _ in range(3):
         database.command("profile", 2)
