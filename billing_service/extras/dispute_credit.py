@@ -19,9 +19,9 @@ from ..errors import (
 from ..operations import Outcome
 from ..stripe_gateway import LiveCharge, LiveDispute, StripeGateway
 from ..subscriptions import named_organization, require_organization, stored_row
-from .booking import Booked, balance_of, book, find_entry
+from .booking import Booked, balance_of, enter, find_entry, in_turn
 from .lifetimes import expiry_of_returned
-from .payments import CREDIT
+from .payments import CREDIT, Payment, left_to_credit
 from .payments import DISPUTE as DEBIT
 
 
@@ -58,8 +58,15 @@ def credit_dispute(
     if known:
         return _unchanged(known, org_id, wanted)
     told = {"actor": actor, "memo": note}
-    booked = book(_credit(org_id, wanted, stripe, now) | told, also=lambda each: also(_outcome(each, org_id, wanted)))
-    return _outcome(booked, org_id, wanted)
+    charge, disputes = _look(org_id, wanted, stripe)
+
+    def write() -> Booked:
+        # Here, because refunds that are booked meanwhile change what is left to credit.
+        booked = enter(_credit(org_id, wanted, charge, disputes, now) | told)
+        also(_outcome(booked, org_id, wanted))
+        return booked
+
+    return _outcome(in_turn(write, f"The extras of {org_id}"), org_id, wanted)
 
 
 def foretell_credit(org_id: ObjectId, wanted: Wanted, *, stripe: StripeGateway, now: datetime) -> Outcome:
@@ -68,22 +75,29 @@ def foretell_credit(org_id: ObjectId, wanted: Wanted, *, stripe: StripeGateway, 
     known = LedgerEntry.objects(refund_request_id=wanted.refund_request_id).first()
     if known:
         return _unchanged(known, org_id, wanted)
-    entry = LedgerEntry(**_credit(org_id, wanted, stripe, now))
+    entry = LedgerEntry(**_credit(org_id, wanted, *_look(org_id, wanted, stripe), now))
     known, balance = find_entry(entry.ref), balance_of(org_id)
     if known:
         return _unchanged(known, org_id, wanted)
     return _outcome(Booked(entry, True, balance, balance + entry.units), org_id, wanted)
 
 
-def _credit(org_id: ObjectId, wanted: Wanted, stripe: StripeGateway, now: datetime) -> dict[str, Any]:
-    """The fields of the entry that the credit comes to."""
+def _look(org_id: ObjectId, wanted: Wanted, stripe: StripeGateway) -> tuple[LiveCharge, tuple[LiveDispute, ...]]:
+    """The charge and its disputes at Stripe."""
     charge = stripe.charge(wanted.charge_id).value
     _refuse_foreign(org_id, charge)
-    debit = _find_debit(org_id, wanted, stripe.disputes_of(charge.id).value)
+    return charge, stripe.disputes_of(charge.id).value
+
+
+def _credit(
+    org_id: ObjectId, wanted: Wanted, charge: LiveCharge, disputes: Iterable[LiveDispute], now: datetime
+) -> dict[str, Any]:
+    """The fields of the entry that the credit comes to."""
+    debit = _find_debit(org_id, wanted, disputes)
     return {
         "organization": org_id,
         "kind": "adjustment",
-        "units": _units(debit, wanted.amount),
+        "units": _units(debit, wanted.amount, charge),
         "ref": CREDIT + debit.ref.removeprefix(DEBIT),
         "amount": wanted.amount,
         "currency": debit.currency,
@@ -118,7 +132,8 @@ def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute
             "back is credited; the signal dispute_reinstated tells of it."
         )
     refs = [DEBIT + each for each in won]
-    debits = list(LedgerEntry.objects(ref__in=refs, organization=org_id, units__lt=0, amount__gt=0))
+    found = LedgerEntry.objects(ref__in=refs, organization=org_id, amount__gt=0)
+    debits = [each for each in found if _taken(each)]
     if not debits:
         raise NothingToCredit(
             f"The dispute {', '.join(won)} took no extras of organization {org_id} here, so there are none to give "
@@ -132,23 +147,40 @@ def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute
     return debits[0]
 
 
-def _units(debit: LedgerEntry, amount: int) -> int:
+def _taken(debit: LedgerEntry) -> int:
+    """The units that a dispute took, those of a refund that failed while it held the money as well."""
+    of_payment = LedgerEntry.objects(payment_intent=debit.payment_intent) if debit.payment_intent else ()
+    return -debit.units - sum(each.units for each in of_payment if each.ref.startswith(f"{debit.ref}:"))
+
+
+def _units(debit: LedgerEntry, amount: int, charge: LiveCharge) -> int:
     """The part of the units that were taken which the amount is of the money withdrawn, rounded down.
 
-    Units of a refund that failed while the dispute held its money were taken for the dispute as well.
+    Less, if a refund has paid out the same money: that is gone although the dispute was won.
     """
     if amount > debit.amount:
         most = f"is more than the {debit.amount} that the dispute withdrew"
         raise InvalidRequest(f"{amount} {most}. Nothing was credited.", errors={"amountCents": [most]})
-    of_payment = LedgerEntry.objects(payment_intent=debit.payment_intent) if debit.payment_intent else ()
-    taken = debit.units + sum(each.units for each in of_payment if each.ref.startswith(f"{debit.ref}:"))
-    units = -taken * amount // debit.amount
+    units = _taken(debit) * amount // debit.amount
+    if units and find_entry(CREDIT + debit.ref.removeprefix(DEBIT)) is None:
+        left = left_to_credit(_paid_by(charge, debit), amount)
+        if left == 0:
+            raise NothingToCredit(
+                f"Refunds of {charge.id} have paid out the money that the dispute gave back, so its units are gone. "
+                "Nothing was credited."
+            )
+        units = units if left is None else min(units, left)
     if units == 0:
         raise InvalidRequest(
             f"{amount} of the {debit.amount} withdrawn is less than one unit. Nothing was credited.",
             errors={"amountCents": ["is less than one unit"]},
         )
     return units
+
+
+def _paid_by(charge: LiveCharge, debit: LedgerEntry) -> Payment:
+    paid, payment = charge.amount_paid, charge.payment_intent or ""
+    return Payment(debit.organization, payment, charge.id, paid, charge.currency)
 
 
 def _unchanged(entry: LedgerEntry, org_id: ObjectId, wanted: Wanted) -> Outcome:

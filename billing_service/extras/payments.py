@@ -14,6 +14,7 @@ from bson import ObjectId
 from ..documents import LedgerEntry
 from .booking import Booked, enter
 from .lifetimes import expiry_of_returned
+from .topups import find_top_up
 
 REFUND, REVERSED, DISPUTE, CREDIT = "refund:", "refund_reversed:", "dispute:", "dispute_credit:"
 
@@ -74,6 +75,18 @@ def settle_payment(payment: Payment, now: datetime) -> list[Booked]:
     return booked
 
 
+def left_to_credit(payment: Payment, amount: int) -> int | None:
+    """How many units at most come back with so much money of a dispute; None: no refund is about the same money.
+
+    What a refund has paid out as well is gone whoever won: its units do not come back.
+    """
+    lot = find_top_up(payment.payment_intent)
+    if lot is None:
+        return None
+    account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
+    return account.left_to_credit(amount) if account.gone > payment.amount else None
+
+
 def foresee_payment(payment: Payment) -> int:
     """How many units settling would move; nothing is written."""
     lot = LedgerEntry.objects(payment_intent=payment.payment_intent, kind="topup").first()
@@ -107,6 +120,10 @@ class Account:
             if DISPUTE + dispute.id not in self.booked and not covered:
                 found.append(self._take("debit", DISPUTE + dispute.id, dispute.amount))
         return found
+
+    def left_to_credit(self, amount: int) -> int:
+        """The units that are taken too many once this money is back."""
+        return max(0, self.taken - self._target(self.gone - amount))
 
     def _share(self, amount: int) -> int:
         """The units that go with so much more money: no more than are left after what expired of them."""

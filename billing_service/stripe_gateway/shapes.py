@@ -94,6 +94,11 @@ class LiveCharge:
     metadata: dict[str, str] = field(default_factory=dict)
     refunds: tuple["LiveRefund", ...] | None = None
 
+    @property
+    def amount_paid(self) -> int:
+        """What was captured, refunded since or not."""
+        return self.amount_refunded + self.amount_refundable or self.amount
+
 
 @dataclass(frozen=True)
 class LiveRefund:

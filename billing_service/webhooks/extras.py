@@ -67,7 +67,6 @@ def payment_shown(charge: LiveCharge, subject: dict[str, Any], stripe: StripeGat
     lot = extras.find_top_up(charge.payment_intent)
     if lot is None or charge.payment_intent is None:
         return None
-    paid = charge.amount_refunded + charge.amount_refundable or charge.amount
     refunds = {each.id: _seen(each, charge) for each in stripe.refunds_of(charge.id).value}
     kind = subject.get("object")
     if kind == "refund":
@@ -84,7 +83,7 @@ def payment_shown(charge: LiveCharge, subject: dict[str, Any], stripe: StripeGat
         lot.organization,
         charge.payment_intent,
         charge.id,
-        paid,
+        charge.amount_paid,
         charge.currency,
         tuple(refunds.values()),
         tuple(_withdrawn(each, charge) for each in disputes.values()),

@@ -293,6 +293,18 @@ def test_what_expired_is_not_taken_again(bought, stripe, arrive, run, runtime):
     assert extras.balance_of(it.org_id) == -30_000
 
 
+def test_it_is_in_the_timeline(bought, stripe, arrive, run, client, admin):
+    it, charge = bought()
+    refund = stripe.refunds.create({"charge": charge.id, "amount": 1_000})
+    arrive("refund.created")
+    run()
+    found = client.get(f"/api/admin/billing/timeline/{it.org_id}?kind=extras", headers=admin).json["items"]
+    assert [(each["extras"]["ref"], each["extras"]["units"]) for each in found] == [
+        (f"refund:{refund.id}", -share(1_000)),
+        (LedgerEntry.objects.get(kind="topup").ref, UNITS),
+    ]
+
+
 # Disputes
 
 
@@ -407,3 +419,40 @@ def test_a_died_worker_has_booked_all_or_nothing(bought, stripe, arrive, desk, r
     WebhookEvent.objects(event_id=event_id).update_one(set__state="received", unset__lease_owner=True)
     handle_due(desk, stop=lambda: False)
     assert extras.balance_of(it.org_id) == UNITS - share(1_000)
+
+
+def test_what_a_refund_has_paid_out_is_not_credited_by_a_won_dispute(
+    bought, stripe, sandbox, arrive, run, client, admin
+):
+    """The dispute was won, then all was refunded, then an admin follows the alert."""
+    it, charge = bought()
+    dispute = sandbox.dispute(charge.id)
+    arrive(WITHDRAWN)
+    run()
+    sandbox.close_dispute(dispute["id"], "won")
+    stripe.refunds.create({"charge": charge.id, "amount": 2_450})
+    arrive("refund.created")
+    run()
+    assert extras.balance_of(it.org_id) == 0
+    answer = credit(client, admin, it, charge)
+    assert (answer.status_code, answer.json["units"]) == (200, UNITS // 2)
+    stripe.refunds.create({"charge": charge.id})
+    arrive("refund.created")
+    run()
+    assert extras.balance_of(it.org_id) == 0
+    assert [credit(client, admin, it, charge, refundRequestId="credit-2").json["applied"]] == [False]
+
+
+def test_a_won_dispute_of_what_was_refunded_is_refused(bought, stripe, sandbox, arrive, run, client, admin):
+    it, charge = bought()
+    dispute = sandbox.dispute(charge.id)
+    arrive(WITHDRAWN)
+    run()
+    sandbox.close_dispute(dispute["id"], "won")
+    stripe.refunds.create({"charge": charge.id})
+    arrive("refund.created")
+    run()
+    answer = credit(client, admin, it, charge)
+    assert (answer.status_code, answer.json["code"]) == (409, "nothing_to_credit")
+    assert "Refunds" in answer.json["detail"]
+    assert extras.balance_of(it.org_id) == 0
