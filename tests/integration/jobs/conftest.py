@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -56,3 +57,15 @@ def process(app, environment, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         child.wait()
+
+
+@pytest.fixture
+def at(app):
+    """Moves the clock of this process."""
+    billing = app.extensions["billing"]
+
+    def move(moment):
+        app.extensions["billing"] = replace(billing, clock=lambda: moment)
+
+    yield move
+    app.extensions["billing"] = billing

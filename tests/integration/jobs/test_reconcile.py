@@ -38,18 +38,6 @@ ROW = row_of("reconcile")
 
 
 @pytest.fixture
-def at(app):
-    """Moves the clock of this process."""
-    billing = app.extensions["billing"]
-
-    def move(moment):
-        app.extensions["billing"] = replace(billing, clock=lambda: moment)
-
-    yield move
-    app.extensions["billing"] = billing
-
-
-@pytest.fixture
 def confirming(app):
     """A difference has to last so many seconds."""
     billing = app.extensions["billing"]
@@ -256,21 +244,23 @@ def test_jobs_run_starts_one(command_line, app):
     assert active().slot.endswith("-cli")
 
 
-def test_worker_and_scheduler_do_it_whatever_their_zone(app, runtime, process, eventually, drifted):
-    changes = {"RECONCILE_CONFIRM_SECONDS": "1", "TZ": "Asia/Kolkata"}
-    worker, scheduler = process("worker", **changes), process("scheduler", **changes)
+def test_two_schedulers_and_two_workers_do_it_once_whatever_their_zone(app, runtime, process, eventually, drifted):
+    zones = ("Asia/Kolkata", "America/New_York")
+    made = [process(name, RECONCILE_CONFIRM_SECONDS="1", TZ=zone) for name in ("worker", "scheduler") for zone in zones]
     client = runtime.redis.client()
+    eventually(lambda: all("_started" in each.log.read_text() for each in made), 60)
     eventually(lambda: client.zscore(HELD, "cron-reconcile"))
     due = datetime.fromtimestamp(client.zscore(HELD, "cron-reconcile"), UTC)
     assert (due.weekday(), due.hour, due.minute) == (6, 3, 0)
     Redis.zadd(client, HELD, {"cron-reconcile": time.time() - 1})
-    eventually(lambda: ReconciliationRun.objects(state="completed").count(), 30)
+    eventually(lambda: ReconciliationRun.objects(state="completed").count(), 60)
     run = ReconciliationRun.objects.get()
     assert run.slot == runs.slot_name(ROW.latest_slot(runtime.clock()))
     assert (run.divergences, Finding.objects.get().organization) == (1, drifted.org_id)
-    for each in (worker, scheduler):
+    assert [(each.slot, each.attempt) for each in JobRun.objects(job="reconcile")] == [(run.slot, 1)]
+    for each in made:
         each.send_signal(signal.SIGTERM)
-        assert each.wait(15) == 0
+    assert [each.wait(15) for each in made] == [0] * 4
 
 
 def meta_of_the_job(runtime):
