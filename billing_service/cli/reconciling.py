@@ -78,13 +78,15 @@ def _refuse(refusal: Any) -> None:
 
 def _carry_out(run: Any, *, quiet: bool) -> None:
     """Go on with the run whenever nobody else does, until it is over."""
-    from ..jobs.reconcile import desk
+    from ..jobs.reconcile import Progress, desk
     from ..reconciliation import find_run, go_on
 
     with _Bar(quiet) as bar:
+        # Where nobody sees a bar, the log tells.
+        tell = Progress().tell if bar.hidden else bar.tell
         while (now := find_run(run.pk)).active:
-            bar.tell(now)
-            go_on(desk(bar.tell), lambda: False)
+            tell(now)
+            go_on(desk(tell), lambda: False)
             if find_run(run.pk).active:
                 time.sleep(LOOK_SECONDS)
 
@@ -93,7 +95,7 @@ class _Bar:
     """A progress bar on the error output, where a person sees it."""
 
     def __init__(self, quiet: bool):
-        self._hidden = quiet or not sys.stderr.isatty()
+        self.hidden = quiet or not sys.stderr.isatty()
         self._bar: Any = None
 
     def __enter__(self) -> "_Bar":
@@ -104,7 +106,7 @@ class _Bar:
             self._bar.__exit__(*error)
 
     def tell(self, run: Any) -> None:
-        if self._hidden or not run.expected:
+        if self.hidden or not run.expected:
             return
         if self._bar is None:
             self._bar = click.progressbar(length=run.expected, label=run.phase, file=sys.stderr)

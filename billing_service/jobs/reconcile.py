@@ -43,7 +43,7 @@ def reconcile_on() -> dict[str, Any]:
     """Go on with the active run for a slice; whoever must go on after it is woken."""
     wakeups.begun(wakeups.RECONCILIATION_PENDING)
     try:
-        turn = reconciliation.go_on(desk(_Progress().tell), _Slice().is_over)
+        turn = reconciliation.go_on(desk(Progress().tell), _Slice().is_over)
         _wake_for_the_rest(turn)
     except STORE_ERRORS as error:  # the sweep goes on
         log.error("reconciliation_without_store", error=type(error).__name__)
@@ -98,7 +98,7 @@ class _Slice:
         return self._wanted or now >= self._deadline or shutdown.requested()
 
 
-class _Progress:
+class Progress:
     """How far the run is, in the job's meta and a line of the log every ten seconds."""
 
     def __init__(self) -> None:

@@ -153,3 +153,14 @@ def test_a_person_sees_a_bar(environment, sandbox, billed):
     shown = os.read(ours, 100_000).decode(errors="replace")
     os.close(ours)
     assert "100%" in shown, shown
+
+
+def test_without_a_terminal_the_log_tells_how_far_it_is(run, runtime, sandbox, app):
+    sandbox.seed(6_000, ["price_of_another_product"], metadata_key="theirs")
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.25)
+    code, printed, said = run("--json")
+    assert (code, json.loads(printed)["state"]) == (0, "completed")
+    lines = [json.loads(line) for line in said.splitlines() if "reconciliation_progress" in line]
+    assert lines, said
+    assert {line["phase"] for line in lines} == {"listing"}
+    assert 0 < lines[0]["stripe_requests"] <= 61
