@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import requests
+import stripe as sdk
 
 from billing_service import gunicorn_hooks
 from billing_service.cli import cli
+from billing_service.plans import Plans
 from billing_service.sandbox import servers
+from billing_service.settings import SAMPLE_PLANS
+from billing_service.webhooks import HANDLERS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
@@ -31,13 +35,31 @@ def stores(tmp_path):
         servers.stripe_sandbox(tmp_path) as stripe,
     ):
         yield {
+            "BILLING_PLANS": str(own_plans(tmp_path)),
+            "PUBLIC_URL": "https://billing.example.com",
             "MONGODB_URI": mongod.url,
             "REDIS_URL": redis.url,
             "STRIPE_SECRET_KEY": "sk_test_sandbox",
             "STRIPE_API_BASE": stripe.url,
-            "STRIPE_WEBHOOK_SECRETS": "whsec_of_the_deployment_01234",
+            "STRIPE_WEBHOOK_SECRETS": at_stripe(stripe.url),
             "JWT_SECRET_KEY": "0123456789abcdef0123456789abcdef0123456789abcdef",
         }
+
+
+def own_plans(folder):
+    """The sample without its packs: the seed makes recurring prices only."""
+    path = folder / "plans.toml"
+    path.write_text(SAMPLE_PLANS.read_text().partition("[[packs]]")[0])
+    return path
+
+
+def at_stripe(base):
+    """What somebody has made at Stripe: prices and a webhook endpoint; returns its signing secret."""
+    prices = [price for plan in Plans.load(SAMPLE_PLANS).plans for price in plan.prices]
+    requests.post(f"{base}/_control/seed", json={"count": 1, "prices": prices}, timeout=10).raise_for_status()
+    stripe = sdk.StripeClient("sk_test_sandbox", base_addresses={"api": base}).v1
+    wanted = {"url": "https://billing.example.com/api/billing/webhook", "enabled_events": sorted(HANDLERS)}
+    return stripe.webhook_endpoints.create(wanted).secret
 
 
 @pytest.mark.timeout(240)
@@ -49,41 +71,40 @@ def test_the_guide_leads_to_a_start(stores, tmp_path):
     shutil.copy(ROOT / "Procfile", tmp_path)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(tmp_path), "LANG": "C.UTF-8"}
-    begin = "set -euo pipefail; set -a; . ./billing.env; set +a\n"
-    started, out = [], []
-    try:
-        for background, block in BLOCKS:
-            script = block.replace("8000", str(web)).replace("9101", str(metrics))
-            if background:
-                log = (tmp_path / "processes.log").open("wb")
-                started.append(
-                    subprocess.Popen(
-                        ["bash", "-c", f"exec {script}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
-                    )
-                )
-                await_start(f"http://127.0.0.1:{web}/readyz", tmp_path / "processes.log")
-                continue
-            done = subprocess.run(
-                ["bash", "-c", begin + script],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=90,
-            )
-            assert done.returncode == 0, (script, done.stdout, done.stderr)
-            out.append(done.stdout)
-        assert len(BLOCKS) == 7
-        assert any('"workers":2' in each.replace(" ", "") for each in out), out
-        answer = requests.get(f"http://127.0.0.1:{web}/readyz", timeout=5)
-        assert answer.json()["status"] == "ok"
-        log = (tmp_path / "processes.log").read_text()
-        assert log.count("worker_started") == 2
-        assert log.count("scheduler_started") == 1
-    finally:
-        for each in started:
-            each.send_signal(signal.SIGTERM)
-            assert each.wait(30) is not None
+    with (tmp_path / "processes.log").open("w+b") as log:
+        started, out = [], []
+        try:
+            for background, block in BLOCKS:
+                script = block.replace("8000", str(web)).replace("9101", str(metrics))
+                if background:
+                    started.append(begin(script, tmp_path, environment, log))
+                    await_start(f"http://127.0.0.1:{web}/readyz", tmp_path / "processes.log")
+                else:
+                    out.append(follow(script, tmp_path, environment))
+            assert len(BLOCKS) == 7
+            assert any('"workers":2' in each.replace(" ", "") for each in out), out
+            assert requests.get(f"http://127.0.0.1:{web}/readyz", timeout=5).json()["status"] == "ok"
+        finally:
+            for each in started:
+                each.send_signal(signal.SIGTERM)
+                each.wait(30)
+    told = (tmp_path / "processes.log").read_text()
+    assert (told.count("worker_started"), told.count("scheduler_started")) == (2, 1)
+    assert (told.count("worker_stopped"), told.count("scheduler_stopped")) == (2, 1)
+
+
+def begin(script, folder, environment, log):
+    return subprocess.Popen(["bash", "-c", f"exec {script}"], cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def follow(script, folder, environment):
+    """What a block prints, with the variables as the guide says."""
+    lines = f"set -euo pipefail; set -a; . ./billing.env; set +a\n{script}"
+    done = subprocess.run(
+        ["bash", "-c", lines], cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, script + done.stdout + done.stderr
+    return done.stdout
 
 
 def await_start(url, log):

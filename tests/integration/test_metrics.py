@@ -294,6 +294,12 @@ def test_each_rule_speaks_of_what_is_there(scrape):
             assert used <= labels[each.name], (rule["alert"], used)
 
 
+def test_each_job_has_a_rule():
+    text = RULES.read_text()
+    late = re.findall(r'billing_job_seconds_since_success\{job=~?"([a-z_|]+)"\}', text)
+    assert sorted("|".join(late).split("|")) == sorted(row.job for row in SCHEDULE)
+
+
 def test_the_rules_name_documents_that_are_there():
     for path in re.findall(r"docs/[a-z/-]+\.md", RULES.read_text()):
         assert (RULES.parents[1] / path).exists(), path
