@@ -5,6 +5,7 @@ import os
 import signal
 from typing import Any
 
+from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
 from . import observability, startup
@@ -18,7 +19,17 @@ graceful_timeout = 60
 keepalive = 5
 control_socket_disable = True
 accesslog = None
-logger_class = "gunicorn.glogging.Logger"
+logger_class = "billing_service.gunicorn_hooks.JsonLogger"
+
+
+class JsonLogger(Logger):
+    """Gunicorn's own lines in the form of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        observability.configure(os.environ.get("LOG_LEVEL") or "INFO")
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 def post_fork(server: Any, worker: Any) -> None:

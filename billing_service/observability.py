@@ -109,6 +109,11 @@ def configure(level: str = "INFO", stream: Any = None) -> None:
         logging.getLogger(noisy).setLevel("WARNING")
 
 
+def about(**ids: str) -> None:
+    """Name what this request is about in all lines that follow, that of the request itself, too."""
+    structlog.contextvars.bind_contextvars(**ids)
+
+
 def register(app: Flask) -> None:
     """Give each request an id, a duration, a log line and a count."""
 

@@ -5,6 +5,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..jobs import wakeups
+from ..observability import about
 from ..runtime import runtime
 from ..stripe_gateway import verify_webhook
 from ..webhooks import receive
@@ -23,6 +24,7 @@ def receive_webhook() -> Any:
         runtime.settings.stripe_webhook_secrets,
         now=runtime.clock().timestamp(),
     )
+    about(event_id=verified.event["id"])
     receipt = receive(verified, payload, livemode=runtime.settings.livemode, now=runtime.clock())
     if receipt.due:
         wakeups.wake()

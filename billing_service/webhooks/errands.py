@@ -197,4 +197,7 @@ def ended(event: WebhookEvent, end: str) -> None:
     ATTEMPTS.labels(event.type if event.type in HANDLERS else "other", end).inc()
     if end in OUTCOMES:
         EVENT_SECONDS.observe(max(0.0, time.time() - event.received_at.timestamp()))
-    log.info("webhook_handled", event_id=event.event_id, type=event.type, end=end, attempts=event.attempts)
+    replay = event.replay.job_id if event.replay else None
+    log.info(
+        "webhook_handled", event_id=event.event_id, type=event.type, end=end, attempts=event.attempts, replay=replay
+    )

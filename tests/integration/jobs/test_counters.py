@@ -36,7 +36,7 @@ def web(process, eventually):
     port = servers.free_port()
     child = process("web", "--port", str(port), WEB_WORKERS="2")
     url = f"http://{HOST}:{port}"
-    eventually(lambda: servers.answers_http(f"{url}/healthz") and len(children(child.pid)) == 2)
+    eventually(lambda: servers.answers_http(f"{url}/healthz") and len(children(child.pid)) == 2, seconds=60)
     return child, url
 
 
@@ -65,13 +65,13 @@ def test_nothing_is_uncounted_when_workers_die_or_are_replaced(web, eventually):
     first = children(master.pid)
     for worker in first:
         os.kill(worker, signal.SIGKILL)
-    eventually(lambda: len(children(master.pid)) == 2 and not children(master.pid) & first)
-    eventually(lambda: servers.answers_http(f"{url}/readyz"))
+    eventually(lambda: len(children(master.pid)) == 2 and not children(master.pid) & first, seconds=60)
+    eventually(lambda: servers.answers_http(f"{url}/readyz"), seconds=60)
     assert answered(url) - before >= 20
     second = children(master.pid)
     counted = answered(url)
     master.send_signal(signal.SIGHUP)
-    eventually(lambda: len(children(master.pid)) == 2 and not children(master.pid) & second)
+    eventually(lambda: len(children(master.pid)) == 2 and not children(master.pid) & second, seconds=60)
     ask(url, 5)
     assert answered(url) >= counted + 5
 
@@ -92,7 +92,7 @@ def test_a_dead_workers_circuit_is_not_told(web, eventually, sandbox, token):
     eventually(fail)
     for worker in children(master.pid):
         os.kill(worker, signal.SIGKILL)
-    eventually(lambda: servers.answers_http(f"{url}/readyz") and circuit() == 0)
+    eventually(lambda: servers.answers_http(f"{url}/readyz") and circuit() == 0, seconds=60)
 
 
 def test_workers_and_scheduler_have_ports_of_their_own(process, eventually, app):
