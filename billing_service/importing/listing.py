@@ -12,7 +12,7 @@ from typing import Any
 from pymongo import UpdateOne
 
 from ..documents import EPOCH, ImportItem, ScanWindow
-from ..errors import StripeMissing
+from ..errors import StripeMisconfigured, StripeMissing
 from ..stripe_gateway import LiveCustomer, Read, shapes
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions import MARKER
@@ -150,7 +150,12 @@ def _items(hold: Hold, raw: Sequence[dict[str, Any]], read: Read[Any]) -> list[d
 
 
 def _customer(raw: Any) -> LiveCustomer:
-    return shapes.customer(raw) if isinstance(raw, dict) else LiveCustomer(id=str(raw), deleted=False)
+    if not isinstance(raw, dict):
+        raise StripeMisconfigured(
+            f"Stripe listed subscriptions without their customers ({raw}), whose metadata may say whose they are: "
+            "STRIPE_SECRET_KEY must be allowed to read customers."
+        )
+    return shapes.customer(raw)
 
 
 def _item(listed: Listed, raw: dict[str, Any], owner: Owner, read: Read[Any]) -> dict[str, Any]:

@@ -36,6 +36,16 @@ def test_a_restricted_key_needs_the_permission(process, control, stripe):
         restricted.subscriptions.list()
 
 
+def test_what_is_expanded_needs_its_own_permission(process, control, subscribe):
+    subscribe()
+    one = connect(process.url, control.add_key(permissions={"subscriptions": "read"})).v1
+    assert len(one.subscriptions.list().data) == 1
+    with pytest.raises(sdk.PermissionError, match="rak_customer_read"):
+        one.subscriptions.list({"expand": ["data.customer"]})
+    both = connect(process.url, control.add_key(permissions={"subscriptions": "read", "customers": "read"})).v1
+    assert both.subscriptions.list({"expand": ["data.customer"]}).data[0].customer.object == "customer"
+
+
 def test_the_permissions_of_checkout_refunds_and_disputes(process, control, stripe):
     def calls(**permissions):
         restricted = connect(process.url, control.add_key(permissions=permissions)).v1

@@ -194,6 +194,17 @@ def test_seeded_objects_validate(http, control):
         assert openapi.answer_problems("GET", path, 200, page) == []
 
 
+def test_lists_with_their_customers_validate(http, control, stripe, subscribe):
+    """What an import reads: deleted customers, too."""
+    control.seed(20, ["price_a"])
+    stripe.customers.delete(subscribe().customer)
+    page = http("GET", "/v1/subscriptions", {"limit": 100, "status": "all", "expand[]": "data.customer"}).json()
+    assert len(page["data"]) == 21
+    assert all(one["customer"]["object"] == "customer" for one in page["data"])
+    assert [one["status"] for one in page["data"] if one["customer"].get("deleted")] == ["canceled"]
+    assert openapi.answer_problems("GET", "/v1/subscriptions", 200, page) == []
+
+
 def test_every_request_was_one_that_stripe_knows(everything, control):
     entries = control.requests(limit=1000)["items"]
     assert entries

@@ -34,6 +34,16 @@ PERMISSION = {
 }
 # Stripe grants "Charges and Refunds" together.
 GRANTED_WITH = {"refunds": "charges"}
+# Who expands an object needs to be allowed to read it.
+EXPANDED = {
+    "customer": "customers",
+    "invoice": "invoices",
+    "latest_invoice": "invoices",
+    "subscription": "subscriptions",
+    "charge": "charges",
+    "latest_charge": "charges",
+    "payment_intent": "payment_intents",
+}
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,13 @@ def masked(key: str) -> str:
 
 def unauthorized(message):
     return Problem(401, message, executed=False, headers={"WWW-Authenticate": 'Bearer realm="Stripe"'})
+
+
+def expanded_resources(wishes) -> list[str]:
+    """The resources of the objects that a request expands."""
+    if not isinstance(wishes, list):
+        return []
+    return [EXPANDED[name] for wish in wishes for name in str(wish).split(".") if name in EXPANDED]
 
 
 def require_permission(caller: Caller, method: str, resource: str):

@@ -8,7 +8,7 @@ import traceback
 
 import orjson
 
-from . import parameters, rendering, resources, versions
+from . import accounts, parameters, rendering, resources, versions
 from .accounts import presented_key, require_permission
 from .books import Books, Cause
 from .ids import new_id
@@ -77,6 +77,8 @@ class Exchange:
         route, path = resources.find(self.request.method, self.request.path)
         require_permission(self.caller, self.request.method, route.resource)
         call = self.call(route, path)
+        for resource in accounts.expanded_resources(call.params.get("expand", [])):
+            require_permission(self.caller, "GET", resource)
         with self.sandbox.idempotency.held(self.caller.account, self.idempotency_key):
             if self.kind == "delay":
                 time.sleep(self.fault["seconds"])
