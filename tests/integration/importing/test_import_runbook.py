@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from billing_service.documents import AdminAction, Subscription
 from billing_service.errors import KINDS
 from billing_service.importing import REASONS
@@ -21,6 +23,7 @@ def commands():
     return [line.strip() for block in blocks for line in block.splitlines()]
 
 
+@pytest.mark.timeout(600)
 def test_its_commands_do_what_it_says(
     app, environment, organization, customer, subscribe, billed, sandbox, row, tmp_path
 ):
