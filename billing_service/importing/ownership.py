@@ -69,7 +69,7 @@ def _named(each: Listed, desk: Desk) -> Owner:
 def _judged(of_row: ObjectId | None, of_customer: ObjectId | None, named: Owner, known: set[Any]) -> Owner:
     """The rows here decide; who names another organization than they do is in conflict with them."""
     holder = of_row or of_customer
-    if holder is not None and named.reason in (None, *NAMELESS):
+    if holder is not None and named.reason in (None, "organization_invalid", *NAMELESS):
         if named.organization in (None, holder):
             return Owner(holder)
         reason = "organization_conflict" if of_row else "customer_shared"

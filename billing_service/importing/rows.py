@@ -14,6 +14,7 @@ from bson import ObjectId
 from ..documents import Finding, Organization, Subscription, WebhookEvent, in_transaction
 from ..documents.finding import OPEN_STATES
 from ..errors import PlanUnresolved
+from ..observability import log
 from ..subscriptions import Change, LostRace, commit_all
 from ..subscriptions.decision import decide
 from ..subscriptions.observation import Observation
@@ -26,6 +27,8 @@ from .holding import Hold
 from .listing import BEAT_SECONDS
 
 BATCH = 400
+# Who lost that often in a row is looked at one by one: mostly another look around shows what was in the way.
+RACES = 3
 LOOKERS = 4
 
 
@@ -51,6 +54,7 @@ class Around:
 
 def write_rows(hold: Hold, stop: Callable[[], bool]) -> None:
     """Decide what is pending, until nothing is or it is time to stop; then the import is over."""
+    races = 0
     while not stop():
         groups = groups_of(hold.run.pk, BATCH)
         if not groups:
@@ -58,7 +62,9 @@ def write_rows(hold: Hold, stop: Callable[[], bool]) -> None:
             return
         around = _look_around(groups)
         sorted_out = _sort_out(hold, groups, around)
-        _write(hold, sorted_out, around)
+        races = 0 if _write(hold, sorted_out, around) else races + 1
+        if races >= RACES:
+            sorted_out.looked_at += [group for group, _ in sorted_out.decided]
         _look_at(hold, sorted_out.looked_at, around)
         hold.pulse()
 
@@ -144,12 +150,12 @@ def _decide(hold: Hold, group: Group, around: Around) -> Change:
     )
 
 
-def _write(hold: Hold, sorted_out: Sorted, around: Around) -> None:
-    """All that is decided in one transaction; who lost a race to another writer is looked at."""
+def _write(hold: Hold, sorted_out: Sorted, around: Around) -> bool:
+    """All that is decided in one transaction; False: another writer was first, and nothing was written."""
     decided = sorted_out.decided
     ends = [*sorted_out.ended, *(settling.imported(group, change, around.plans) for group, change in decided)]
     if not ends:
-        return
+        return True
 
     def also() -> None:
         settling.settle(hold, ends)
@@ -161,10 +167,9 @@ def _write(hold: Hold, sorted_out: Sorted, around: Around) -> None:
             else:
                 in_transaction(also)
     except LostRace:
-        if sorted_out.ended:
-            with hold.lock:
-                in_transaction(lambda: settling.settle(hold, sorted_out.ended))
-        sorted_out.looked_at += [group for group, _ in decided]
+        log.info("import_race_lost", run=str(hold.run.pk), organizations=len(decided))
+        return False
+    return True
 
 
 def _look_at(hold: Hold, groups: Sequence[Group], around: Around) -> None:

@@ -1,5 +1,6 @@
 """The life of an import: started, one at a time; gone on with by whoever holds it; ended, or left for the next."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -136,7 +137,8 @@ def go_on(desk: Desk, stop: Stop) -> bool:
     except LostLease:
         log.warning("import_taken_over", run=str(hold.run.pk))
     except (StripeMisconfigured, StripeNotConfigured) as error:
-        hold.end("failed", error=f"{error.code}: {error.detail}")
+        with contextlib.suppress(LostLease):
+            hold.end("failed", error=f"{error.code}: {error.detail}")
     except OF_STRIPE as error:
         _wait_out(hold, error)
     except BaseException as error:

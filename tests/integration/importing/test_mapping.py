@@ -292,6 +292,15 @@ def test_a_customer_without_a_name_that_is_another_organizations_here(
     assert (item(subscription), item(nameless)) == (("unmapped", "customer_shared"), ("kept", None))
 
 
+def test_what_a_row_here_says_decides(billed, imported, item, stripe):
+    it, also = billed("pro"), billed("pro")
+    stripe.customers.update(it.customer, {"metadata": {"organizationId": ""}})
+    stripe.customers.update(also.customer, {"metadata": {"organizationId": "org 5"}})
+    run = imported()
+    assert (item(it.subscription), item(also.subscription)) == (("kept", None), ("kept", None))
+    assert dict(run.reasons) == {}
+
+
 def test_a_row_that_names_another_than_stripe(billed, organization, imported, item, stripe):
     it, other = billed("pro"), organization()
     stripe.customers.update(it.customer, {"metadata": {"organizationId": str(other)}})
