@@ -14,11 +14,11 @@ from marshmallow import EXCLUDE, Schema, ValidationError, validate
 from marshmallow import fields as ma
 
 from .access import ROLES
+from .secret_files import read_secrets
 
 STRIPE_API_BASE = "https://api.stripe.com"
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 SAMPLE_PLANS = Path(__file__).parent / "sample_plans.toml"
-FILE_BYTES = 64 * 1024
 
 
 class UnsafeConfiguration(Exception):
@@ -126,7 +126,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read and check the environment; raises UnsafeConfiguration with every problem."""
-        given, unread = read_files(environ)
+        given, unread = read_secrets(environ, SECRETS)
         problems: list[str] = []
         try:
             values = _schema().load(given)
@@ -167,35 +167,6 @@ class Settings:
 SECRETS = tuple(each.name.upper() for each in fields(Settings) if not each.repr)
 
 
-def read_files(environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The variables that are set, secrets from their files among them; and for each that was not read, why."""
-    given = {key: value for key, value in environ.items() if value.strip()}
-    unread: dict[str, str] = {}
-    for name in SECRETS:
-        path = given.pop(f"{name}_FILE", None)
-        if path is None:
-            continue
-        if name in given:
-            unread[name] = f"{name}, {name}_FILE: only one of the two may be set"
-            continue
-        try:
-            given[name] = _content(Path(path))
-        except (OSError, ValueError) as error:
-            # Neither the path, which may be the secret itself by mistake, nor the file's content is told.
-            why = error.strerror if isinstance(error, OSError) else "it is empty, too large or no UTF-8 text"
-            unread[name] = f"{name}_FILE: the file that it names cannot be used: {why}"
-    return given, unread
-
-
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(FILE_BYTES + 1)
-    text = content.decode().rstrip("\r\n")
-    if not text.strip() or len(content) > FILE_BYTES:
-        raise ValueError
-    return text
-
-
 def _names_of(problem: str) -> set[str]:
     return set(problem.partition(":")[0].split(", "))
 
@@ -228,6 +199,8 @@ def _check_stores(settings: Settings) -> list[str]:
         problems.append("MONGODB_URI: must start with mongodb:// or mongodb+srv://")
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
         problems.append("REDIS_URL: must start with redis://, rediss:// or unix://")
+    elif not _is_readable_address(settings.redis_url):
+        problems.append("REDIS_URL: host and port cannot be read; percent-encode user and password")
     return problems
 
 
@@ -243,6 +216,14 @@ def _check_stripe(settings: Settings) -> list[str]:
     if any(len(secret) < 16 for secret in settings.stripe_webhook_secrets):
         problems.append("STRIPE_WEBHOOK_SECRETS: a secret is shorter than 16 characters")
     return problems
+
+
+def _is_readable_address(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
 
 
 def _is_web_address(url: str) -> bool:

@@ -20,7 +20,7 @@ OVERLAP = timedelta(seconds=60)
 @cli.command("webhook-types")
 @click.option("--json", "as_json", is_flag=True)
 def webhook_types(as_json: bool) -> None:
-    """List the event types to enable for the webhook endpoint at Stripe."""
+    """List the event types to enable for the webhook endpoint at Stripe. Exit codes: 0 listed, 2 wrong use."""
     from ..webhooks import HANDLERS
 
     types = sorted(HANDLERS)

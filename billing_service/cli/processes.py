@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 from flask import Flask
 
-from ..settings import UnsafeConfiguration, read_files
+from ..secret_files import read_secrets
+from ..settings import SECRETS, UnsafeConfiguration
 from .group import cli, say, with_app
+from .terminal import refusals_told
 
 
 @cli.command()
@@ -30,7 +32,7 @@ def dev(port: int, data_dir: Path, no_demo: bool, ready_file: Path | None) -> No
     """
     from ..sandbox.dev import run
 
-    environ, unread = read_files(os.environ)
+    environ, unread = read_secrets(os.environ, SECRETS)
     if unread:
         raise UnsafeConfiguration(list(unread.values()))
     sys.exit(run(port=port, data_dir=data_dir, demo=not no_demo, ready_file=ready_file, environ=environ))
@@ -41,7 +43,11 @@ def dev(port: int, data_dir: Path, no_demo: bool, ready_file: Path | None) -> No
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @with_app
 def web(app: Flask, host: str, port: int) -> None:
-    """Serve HTTP with gunicorn. Exit code 2: MongoDB cannot do transactions, or the Stripe account is another one."""
+    """Serve HTTP with gunicorn until told to stop.
+
+    Exit codes: 0 told to stop, 1 it died, 2 wrong use or configuration, MongoDB cannot do transactions, or the key is
+    of another Stripe account.
+    """
     from .. import startup
 
     startup.check(app.extensions["billing"])
@@ -51,7 +57,11 @@ def web(app: Flask, host: str, port: int) -> None:
 @cli.command()
 @with_app
 def worker(app: Flask) -> None:
-    """Run jobs until told to stop."""
+    """Run jobs until told to stop.
+
+    Exit codes: 0 told to stop, 1 it died, 2 wrong use or configuration, MongoDB cannot do transactions, or the key is
+    of another Stripe account.
+    """
     from .. import startup
     from ..jobs import worker as process
 
@@ -63,7 +73,10 @@ def worker(app: Flask) -> None:
 @cli.command()
 @with_app
 def scheduler(app: Flask) -> None:
-    """Put periodic jobs into the queues until told to stop; several may run."""
+    """Put periodic jobs into the queues until told to stop; several may run.
+
+    Exit codes: 0 told to stop, 1 it died, 2 wrong use or configuration.
+    """
     from .. import startup
     from ..jobs import scheduler as process
 
@@ -74,10 +87,18 @@ def scheduler(app: Flask) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True)
 @with_app
+@refusals_told
 def indexes(app: Flask, as_json: bool) -> None:
-    """Make the collections and indexes that are missing."""
-    from ..documents import DOCUMENTS, RETIRED_INDEXES, drop_indexes, ensure_indexes
+    """Make the collections and indexes that are missing, and drop those of earlier versions.
+
+    Exit codes: 0 all are there, 1 one cannot be made (the reason is told) or the database does not answer, 2 wrong use.
+    """
+    from ..documents import DOCUMENTS, RETIRED_INDEXES, IndexRefused, drop_indexes, ensure_indexes
 
     drop_indexes(RETIRED_INDEXES)
-    found = ensure_indexes(DOCUMENTS)
+    try:
+        found = ensure_indexes(DOCUMENTS)
+    except IndexRefused as refusal:
+        click.echo(str(refusal), err=True)
+        sys.exit(1)
     say(as_json, {"indexes": found}, "\n".join(found))

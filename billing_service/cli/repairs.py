@@ -27,7 +27,7 @@ def repair(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.argument("org_id", callback=_organization_id),
         click.option("--dry-run", is_flag=True, help="write nothing, tell what would change"),
-        click.option("--note", help="why; kept in the audit log"),
+        click.option("--note", callback=note, help="why; kept in the audit log"),
         click.option("--actor", default="cli", show_default=True, help="who the audit log names"),
         click.option("--json", "as_json", is_flag=True),
     ):
@@ -97,6 +97,7 @@ def sync(
 @repair
 @click.argument("stripe_subscription_id")
 @with_app
+@refusals_told
 def link(
     app: Flask,
     org_id: Any,
@@ -106,7 +107,10 @@ def link(
     actor: str,
     as_json: bool,
 ) -> None:
-    """Attach a Stripe subscription to an organization, then sync. Exit codes: 0 done, 1 refused."""
+    """Attach a Stripe subscription to an organization, then sync.
+
+    Exit codes: 0 done, 1 refused (the reason is told) or the database does not answer, 2 wrong use.
+    """
     from .. import subscriptions
 
     body = {"stripe_subscription_id": stripe_subscription_id}

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from pymongo.errors import OperationFailure, PyMongoError
 from redis.exceptions import RedisError
 
 from ..documents import (
     DOCUMENTS,
     RETIRED_INDEXES,
-    STORE_ERRORS,
     compare_indexes,
     default_write_concern,
     ping,
@@ -25,8 +25,10 @@ def look_at_mongodb(site: Runtime) -> Iterator[Seen]:
     """Its version, transactions and write concern, as the start checks them, and how many nodes there are."""
     try:
         hello, version, concern = ping(), server_version(), default_write_concern()
-    except STORE_ERRORS as error:
-        yield Seen("mongodb_unreachable", f"MongoDB does not answer ({type(error).__name__}).")
+    except PyMongoError as error:
+        # A wrong password is among them, and a user without rights.
+        said = (error.details or {}).get("codeName") if isinstance(error, OperationFailure) else None
+        yield Seen("mongodb_unreachable", f"MongoDB does not answer us ({said or type(error).__name__}).")
         return
     yield _version("MongoDB", "mongodb_version", version, OLDEST_MONGODB)
     sharded = hello.get("msg") == "isdbgrid"

@@ -13,6 +13,7 @@ from mongoengine.connection import get_connection, get_db
 from mongoengine.errors import OperationError
 from pymongo.errors import (
     AutoReconnect,
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -25,6 +26,8 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+
+from ..settings import UnsafeConfiguration
 
 Result = TypeVar("Result")
 
@@ -51,25 +54,30 @@ IS_ID = {"$gt": ObjectId("0" * 24)}
 
 
 def connect(uri: str) -> None:
-    """Describe the connection; nothing is opened before the first operation (RQ forks).
+    """Describe the connection; nothing is opened before the first operation (RQ forks). Raises UnsafeConfiguration.
 
     No write concern is set here: with a bound session PyMongo 4.20 would send it inside transactions too, which
     MongoDB refuses. The server's default is majority since MongoDB 5 (start checks it), transactions and the
     ledger's insert name it themselves.
     """
     mongoengine.disconnect_all()
-    mongoengine.connect(
-        host=uri,
-        connect=False,
-        tz_aware=True,
-        tzinfo=UTC,
-        uuidRepresentation="standard",
-        appname="billing_service",
-        serverSelectionTimeoutMS=3_000,
-        connectTimeoutMS=3_000,
-        socketTimeoutMS=20_000,
-        retryWrites=True,
-    )
+    try:
+        mongoengine.connect(
+            host=uri,
+            connect=False,
+            tz_aware=True,
+            tzinfo=UTC,
+            uuidRepresentation="standard",
+            appname="billing_service",
+            serverSelectionTimeoutMS=3_000,
+            connectTimeoutMS=3_000,
+            socketTimeoutMS=20_000,
+            retryWrites=True,
+        )
+    except (ConfigurationError, ValueError) as error:
+        # The driver's words may quote a password that is not percent-encoded.
+        words = f"MONGODB_URI: the driver cannot read it ({type(error).__name__}); percent-encode user and password"
+        raise UnsafeConfiguration([words]) from None
 
 
 def patient_for(seconds: float) -> AbstractContextManager[None]:
@@ -128,6 +136,18 @@ def in_transaction(work: Callable[[], Result]) -> Result:
             read_concern=ReadConcern("snapshot"),
             write_concern=MAJORITY,
             max_commit_time_ms=10_000,
+        )
+
+
+class IndexRefused(Exception):
+    """An index cannot be made: another one has its name, or what is stored is not unique."""
+
+    def __init__(self, collection: str, error: OperationFailure):
+        # What follows "dup key" is what is stored.
+        told = str((error.details or {}).get("errmsg", error)).partition(" dup key")[0]
+        super().__init__(
+            f"index_refused: {collection}: {told}. If an index of another kind has the name, drop it "
+            f"(db.{collection}.dropIndex) and run this again; if rows are there twice, remove one of them first."
         )
 
 
@@ -194,7 +214,12 @@ def ensure_indexes(documents: Iterable[type[mongoengine.Document]]) -> list[str]
         name = document._get_collection_name()
         if name not in existing:
             get_db().create_collection(name)
-        document.ensure_indexes()
+        try:
+            document.ensure_indexes()
+        except OperationFailure as error:
+            if isinstance(error, STORE_ERRORS):
+                raise
+            raise IndexRefused(name, error) from error
     return [
         f"{document._get_collection_name()}.{index}"
         for document in documents

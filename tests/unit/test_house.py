@@ -16,6 +16,7 @@ PRODUCT = [path for path in MODULES if "sandbox" not in path.relative_to(PACKAGE
 
 FLOORS = {
     "settings": 0,
+    "secret_files": 0,
     "documents": 0,
     "errors": 1,
     "observability": 1,

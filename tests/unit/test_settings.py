@@ -55,6 +55,8 @@ def test_nothing_given_names_everything_that_is_missing():
     [
         ({"MONGODB_URI": "postgres://x"}, "MONGODB_URI"),
         ({"REDIS_URL": "http://x"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://:pass:word@x:1:2/0"}, "REDIS_URL: host and port"),
+        ({"REDIS_URL": "redis://[x/0"}, "REDIS_URL: host and port"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY"),
         ({"JWT_PUBLIC_KEY": "-----BEGIN"}, "exactly one"),
         ({"JWT_SECRET_KEY": "", "JWT_JWKS_URL": "https://id.example.com/jwks", "JWT_AUDIENCE": "me"}, "JWT_ISSUER"),
