@@ -21,8 +21,8 @@ from billing_service.documents import (
     WebhookEvent,
 )
 from billing_service.documents.finding import RESOLVED_KEPT
-from billing_service.importing import listing
-from billing_service.importing import run as importing
+from billing_service.importing import listing as import_listing
+from billing_service.importing import run as import_run
 from billing_service.jobs import runs, tick
 from billing_service.outbox import storing
 from billing_service.reconciliation import holding
@@ -37,8 +37,8 @@ DAY = timedelta(days=1)
 KEPT = {
     "90 days from then": ledger.KEPT,
     "1 year after they were resolved; open ones until then": RESOLVED_KEPT,
-    "1 year": (running.KEPT, batches.KEPT, importing.KEPT),
-    "30 days": (holding.CANDIDATES_KEPT, listing.ITEMS_KEPT),
+    "1 year": (running.KEPT, batches.KEPT, import_run.KEPT),
+    "30 days": (holding.CANDIDATES_KEPT, import_listing.ITEMS_KEPT),
     "5 years": operations.AUDIT_KEPT,
     "24 hours; unknown ones until they are known": operations.KEPT,
     "90 days": storing.KEPT,
