@@ -10,7 +10,7 @@ from pathlib import Path
 from mongoengine.errors import NotUniqueError
 from prometheus_client import start_http_server
 
-from .documents import STORE_ERRORS, ServiceState, default_write_concern, ping
+from .documents import STORE_ERRORS, ServiceState, default_write_concern, denial_of, ping
 from .errors import BillingError, WrongAccount
 from .observability import log
 from .runtime import Runtime
@@ -31,6 +31,10 @@ def check(runtime: Runtime) -> None:
     except STORE_ERRORS as error:
         log.error("store_unavailable_at_start", error=type(error).__name__)
         return
+    except Exception as error:
+        if denial := denial_of(error):
+            raise UnsafeConfiguration([f"MONGODB_URI: MongoDB denies access ({denial}); correct it"]) from error
+        raise
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise UnsafeConfiguration(["MONGODB_URI: this MongoDB has no transactions; make it a replica set"])
     concern = default_write_concern()

@@ -53,7 +53,7 @@ def refusals_told(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        from ..documents import STORE_ERRORS
+        from ..documents import STORE_ERRORS, denial_of
         from ..errors import BillingError
 
         try:
@@ -62,6 +62,10 @@ def refusals_told(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"{refusal.code}: {refusal.detail}", err=True)
         except STORE_ERRORS as error:
             click.echo(f"store_unavailable: the database does not answer ({type(error).__name__})", err=True)
+        except Exception as error:
+            if not (denial := denial_of(error)):
+                raise
+            click.echo(f"store_unavailable: the database denies access ({denial}); correct MONGODB_URI", err=True)
         sys.exit(1)
 
     return run

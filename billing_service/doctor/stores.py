@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
 from ..documents import (
@@ -10,6 +10,7 @@ from ..documents import (
     RETIRED_INDEXES,
     compare_indexes,
     default_write_concern,
+    denial_of,
     ping,
     server_version,
 )
@@ -26,9 +27,10 @@ def look_at_mongodb(site: Runtime) -> Iterator[Seen]:
     try:
         hello, version, concern = ping(), server_version(), default_write_concern()
     except PyMongoError as error:
-        # A wrong password is among them, and a user without rights.
-        said = (error.details or {}).get("codeName") if isinstance(error, OperationFailure) else None
-        yield Seen("mongodb_unreachable", f"MongoDB does not answer us ({said or type(error).__name__}).")
+        said = (
+            f"denies access ({denial})" if (denial := denial_of(error)) else f"does not answer ({type(error).__name__})"
+        )
+        yield Seen("mongodb_unreachable", f"MongoDB {said}.")
         return
     yield _version("MongoDB", "mongodb_version", version, OLDEST_MONGODB)
     sharded = hello.get("msg") == "isdbgrid"

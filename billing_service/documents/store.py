@@ -42,6 +42,9 @@ STORE_ERRORS: tuple[type[Exception], ...] = (
     WaitQueueTimeoutError,
 )
 
+# Unauthorized, AuthenticationFailed, and what hosted MongoDB says instead.
+DENIALS = (13, 18, 8000)
+
 MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 
@@ -102,6 +105,14 @@ def default_write_concern() -> str | int | None:
     except OperationFailure:
         return None
     return answer.get("defaultWriteConcern", {}).get("w")
+
+
+def denial_of(error: Exception) -> str | None:
+    """MongoDB's name for it when it denies us access: a wrong password, a user without rights; else None."""
+    failure = error if isinstance(error, OperationFailure) else driver_error(error)
+    if not isinstance(failure, OperationFailure) or failure.code not in DENIALS:
+        return None
+    return str((failure.details or {}).get("codeName", "AccessDenied"))
 
 
 def database_now() -> datetime:

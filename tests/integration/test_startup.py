@@ -101,39 +101,6 @@ def test_a_bad_plan_file_is_told_with_its_line(environment, tmp_path):
     assert "line 1" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dev",
-        "web",
-        "worker",
-        "scheduler",
-        "indexes",
-        "token",
-        "webhook-types",
-        "sync",
-        "link",
-        "replay",
-        "dead-letters list",
-        "dead-letters show",
-        "dead-letters close",
-        "events tail",
-        "user create",
-        "user disable",
-        "user enable",
-        "user list",
-        "user password",
-        "dispatch pause",
-        "dispatch resume",
-        "dispatch status",
-    ],
-)
-def test_every_command_explains_itself(environment, name):
-    done = run({}, *name.split(), "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Usage: billing-service" in done.stdout.replace("python -m billing_service.cli", "billing-service")
-
-
 def test_a_token_of_the_command_line_is_good(environment, app, client):
     import json
 

@@ -76,6 +76,15 @@ def test_a_plan_file_that_cannot_be_used_is_told_with_its_lines(doctor, tmp_path
     assert doctor(BILLING_PLANS=str(tmp_path))[0] == 2
 
 
+def test_a_wrong_password_of_mongodb_is_named(doctor, world):
+    uri = world.servers.mongod.url.replace("mongodb://", "mongodb://nobody:wrong@").replace("?", "?authSource=admin&")
+    code, printed, _ = doctor(MONGODB_URI=uri)
+    assert code == 2
+    assert "mongodb_unreachable" in printed
+    assert "denies access (AuthenticationFailed)" in printed
+    assert "check_failed" not in printed
+
+
 def test_it_never_prints_a_secret(doctor, world):
     secrets = {
         "STRIPE_SECRET_KEY": "sk_test_thatnobodyknows0123",
