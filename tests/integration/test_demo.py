@@ -159,7 +159,7 @@ def test_there_are_dead_letters_of_several_causes(system, arguments, loaded):
         "organization_unknown": (1, "customer.subscription.created"),
         "wrong_mode": (1, "customer.subscription.updated"),
         "handler_failed": (1, "invoice.paid"),
-        "extras_unsupported": (1, "checkout.session.completed"),
+        "pack_unknown": (1, "checkout.session.completed"),
     }
     letters = requests.get(url, headers=headers, timeout=30).json()["items"]
     attempts = {each["reason"]: each["attempts"] for each in letters}

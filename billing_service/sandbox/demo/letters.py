@@ -35,8 +35,8 @@ def tells_of_what_is_gone(stage: Stage, organization: "Organization") -> None:
 
 
 def buys_extras(stage: Stage, organization: "Organization") -> None:
-    """A pack of extras was bought, which needs a ledger of extras to credit it."""
-    metadata = {"organizationId": organization.id, "kind": "extras", "packId": "pack_100k"}
+    """A pack of extras was bought that the plan file does not have: nobody can say how many units it is."""
+    metadata = {"organizationId": organization.id, "kind": "extras", "packId": "pack_of_last_year"}
     form = {
         "mode": "payment",
         "customer": stage.customer_of(organization),
