@@ -8,8 +8,10 @@ from billing_service.documents.finding import SEVERITIES
 from billing_service.documents.refund_request import STATES as REFUND_STATES
 from billing_service.documents.replay_batch import BATCH_STATES, ITEM_STATES
 from billing_service.documents.webhook_event import SOURCES, STATES
+from billing_service.jobs.schedule import SCHEDULE
 from billing_service.reconciliation.causes import CAUSES
 from billing_service.reconciliation.diagnosis import KINDS
+from billing_service.timeline import KINDS as TIMELINE
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "billing_service"
@@ -65,3 +67,11 @@ def test_every_state_can_be_filtered_by():
         "batch": set(ITEM_STATES),
     }
     assert {module: names - words(module) for module, names in wanted.items()} == {module: set() for module in wanted}
+
+
+def test_every_job_of_the_calendar_has_words():
+    assert {row.job for row in SCHEDULE} - words("overview") == set()
+
+
+def test_every_kind_of_the_timeline_has_words():
+    assert set(TIMELINE) - words("customer_timeline") == set()

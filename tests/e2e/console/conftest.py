@@ -32,13 +32,21 @@ expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")
-def web(environment: dict[str, str], wired: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def variables() -> dict[str, str]:
+    """What the web process of a module is started with beyond the environment of all tests."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def web(
+    environment: dict[str, str], variables: dict[str, str], wired: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The web process as it is run in production; returns its address."""
     port, log = starters.free_port(), tmp_path_factory.mktemp("web") / "web.log"
     url = f"http://{starters.HOST}:{port}"
     command = [sys.executable, "-m", "billing_service.cli", "web", "--port", str(port)]
     with log.open("w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment | variables, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 30
         while not starters.answers_http(f"{url}/readyz"):
@@ -129,10 +137,14 @@ class Customer:
         self._url, self._headers = url, headers
 
     def link(self) -> "Customer":
-        body = {"stripeSubscriptionId": self.subscription.id}
-        answer = requests.post(f"{self._url}{ADMIN}/link/{self.id}", json=body, headers=self._headers, timeout=10)
-        assert answer.status_code == 200, answer.text
+        self.ask("POST", f"link/{self.id}", {"stripeSubscriptionId": self.subscription.id})
         return self
+
+    def ask(self, method: str, path: str, body: dict) -> None:
+        """Have the service do something."""
+        url = f"{self._url}{ADMIN}/{path}"
+        answer = requests.request(method, url, json=body, headers=self._headers, timeout=10)
+        assert answer.status_code == 200, answer.text
 
     @property
     def shown(self) -> dict:
@@ -217,7 +229,7 @@ def worker(environment: dict[str, str], app: Any, tmp_path: Any) -> Iterator[Non
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "billing_service.cli", "worker"]
     with log.open("w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment | variables, stdout=output, stderr=output)
     yield
     assert process.poll() is None, log.read_text()[-2000:]
     # In good order: what a transaction of a killed one has locked would keep the next test waiting.

@@ -13,7 +13,7 @@ EVENT = "evt_furnished0001"
 
 @dataclass(frozen=True)
 class View:
-    """A view as the tests open it. `ready` is there when all its parts have loaded; `texts` of what is stored it shows."""
+    """A view as the tests open it: `ready` are there when all its parts have loaded."""
 
     name: str
     address: str

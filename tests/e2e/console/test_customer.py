@@ -4,10 +4,9 @@ import re
 from urllib.parse import quote
 
 import pytest
-import requests
 from playwright.sync_api import expect
 
-from .conftest import ADMIN, open_as, paste
+from .conftest import open_as, paste
 
 HOSTILE = '<script>window.harmed = 1</script><img src="x" onerror="window.harmed = 1">'
 

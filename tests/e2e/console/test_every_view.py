@@ -20,7 +20,8 @@ MARKUP = '<script>window.harmed = 1</script><img src="x" onerror="window.harmed 
 HOSTILE = {
     "markup": MARKUP,
     "quotes": "\"><svg onload='window.harmed=1'>'`${window.harmed=1}` {{7*7}} &amp; &lt;b&gt; \\u003c",
-    "other direction": "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u2066x\u2069 e\u0301\u0301\u0301 \U0001f469\u200d\U0001f469\u200d\U0001f466",
+    "other direction": "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u2066x\u2069 "
+    "e\u0301\u0301\u0301 \U0001f469\u200d\U0001f469\u200d\U0001f466",
     "10,000 characters": "W" * 10_000,
     "null": "null",
     "script address": "javascript:window.harmed=1",

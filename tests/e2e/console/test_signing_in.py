@@ -182,7 +182,8 @@ def test_nothing_of_a_sign_in_is_in_the_address_or_the_page(page, person, admin,
     sign_in(page) if way == "password" else paste(page, admin)
     expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
     secret = PASSWORD if way == "password" else admin["Authorization"].removeprefix("Bearer ")
-    assert secret not in page.content() and secret not in page.url
+    assert secret not in page.content()
+    assert secret not in page.url
     assert page.locator("#password").input_value() == page.locator("#token").input_value() == ""
 
 

@@ -10,6 +10,7 @@ import { actionsOf } from "./customer_actions.js";
 import { compared } from "./customer_compared.js";
 import { payments } from "./customer_payments.js";
 import { timeline } from "./customer_timeline.js";
+import { causeTold, kindWords } from "./kinds.js";
 import { showSearch } from "./search.js";
 
 export const view = { name: "customer", title: "Customers", needs: "customer:read", show };
@@ -94,8 +95,8 @@ function findings(all) {
     h(
       "li",
       {},
-      h("p", {}, chip(each.severity, each.severity), " ", h("a", { href: address("reconciliation", null, { orgId: each.orgId }) }, label(each.kind)), ` (${each.state})`),
-      each.cause !== "unknown" && h("p", {}, `Cause: ${label(each.cause).toLowerCase()}`),
+      h("p", {}, chip(each.severity, each.severity), " ", h("a", { href: address("findings", each.id) }, kindWords(each.kind)), each.state === "acknowledged" && " (acknowledged)"),
+      each.cause !== "unknown" && h("p", {}, `${causeTold(each.cause).title}.`),
       each.moneyAtRisk?.length > 0 && h("p", {}, "At risk: ", each.moneyAtRisk.map((sum) => `${money(sum.amount, sum.currency)} a month`).join(", ")),
       h("p", { class: "hint" }, "seen ", count(each.timesSeen, "time"), ", last ", value(each.lastSeenAt)),
     ),

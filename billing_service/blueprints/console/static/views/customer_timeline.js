@@ -5,6 +5,8 @@ import { feed } from "../feeds.js";
 import { chip, dotted, moments, section, value } from "../pieces.js";
 import { address } from "../router.js";
 import { count, label, money, plain } from "../words.js";
+import { kindWords } from "./kinds.js";
+import { reasonWords } from "./states.js";
 
 const KINDS = [
   ["", "everything"],
@@ -59,7 +61,7 @@ const DRAWN = {
     tone: TONES[it.state],
     title: [h("a", { href: address("events", it.eventId) }, dotted(it.type)), " ", chip(it.outcome || it.state, TONES[it.state])],
     more: [
-      it.reason && `${label(it.reason)}.`,
+      it.reason && `${reasonWords(it.reason)}.`,
       it.lastError && `${it.lastError.errorClass}: ${it.lastError.message || ""}`,
       it.attempts > 0 && `${count(it.attempts, "attempt")}.`,
       value(it.eventId),
@@ -86,5 +88,5 @@ const DRAWN = {
 
 function finding(it, words) {
   const state = it.state === "open" ? chip("open", "warn") : chip(it.state);
-  return { tone: it.severity, title: [words, label(it.kind), " ", chip(it.severity, it.severity), " ", state], more: [it.resolvedBy && `by ${it.resolvedBy}`] };
+  return { tone: it.severity, title: [words, h("a", { href: address("findings", it.id) }, kindWords(it.kind)), " ", chip(it.severity, it.severity), " ", state], more: [it.resolvedBy && `by ${it.resolvedBy}`] };
 }

@@ -7,6 +7,7 @@ import { chip, dotted, heading, moments, part, section, table, value } from "../
 import { address } from "../router.js";
 import { ago, count, label, lasting, moment } from "../words.js";
 import { judged } from "./overview_judged.js";
+import { reasonWords } from "./states.js";
 
 const BASE = "/api/admin/billing";
 const EVERY = 30_000;
@@ -26,6 +27,8 @@ const STATES = [
 const JOBS = {
   sweep: "Sweep: wakes what waits",
   missed_events: "Missed events: asks Stripe what never arrived",
+  weekly_reset: "Weekly reset: every organization its new week",
+  extras_expiry: "Extras that expire",
   dunning: "Dunning: what is past due too long",
   reconcile: "Reconciliation: everything against Stripe",
 };
@@ -167,7 +170,7 @@ function groups({ items, total }) {
   if (!items.length) return h("p", { class: "empty" }, "No dead letters: everything that arrived was handled.");
   const rows = items.map((each) => [
     h("a", { href: address("deadletters", null, { fingerprint: each.fingerprint, type: each.type }) }, dotted(each.type)),
-    h("span", { class: "fingerprint" }, each.fingerprint || each.reasons.map(label).join(", ")),
+    h("span", { class: "fingerprint" }, each.fingerprint || each.reasons.map(reasonWords).join(", ")),
     String(each.count),
     value(each.lastAt),
   ]);
