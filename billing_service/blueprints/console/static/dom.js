@@ -21,16 +21,30 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Draw a part of the page anew under somebody's hands: focus (by id), scrolling and what is opened stay. */
+const USABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+
+/** Draw a part of the page anew under somebody's hands: focus, scrolling and what is opened (by id) stay. */
 export function redraw(container, draw) {
-  const focused = container.contains(document.activeElement) ? document.activeElement.id : null;
+  const focused = container.contains(document.activeElement) ? placeOf(document.activeElement, container) : null;
   const opened = [...container.querySelectorAll("details[open][id]")].map(({ id }) => id);
   const { scrollX, scrollY } = window;
   draw();
   for (const id of opened) byId(id)?.setAttribute("open", "");
-  const target = focused && byId(focused);
+  const target = focused && found(focused, container);
   if (target && document.activeElement !== target) target.focus({ preventScroll: true });
   window.scrollTo(scrollX, scrollY);
+}
+
+/** How an element is found again: by its id, else as the so-manieth with its words. */
+function placeOf(element, container) {
+  const alike = [...container.querySelectorAll(USABLE)].filter((each) => each.textContent === element.textContent);
+  return { id: element.id, words: element.textContent, number: alike.indexOf(element) };
+}
+
+function found({ id, words, number }, container) {
+  if (id) return byId(id);
+  const alike = [...container.querySelectorAll(USABLE)].filter((each) => each.textContent === words);
+  return alike[Math.min(number, alike.length - 1)];
 }
 
 function made(element, attributes, children) {
