@@ -1,7 +1,7 @@
 // Pieces that several parts of the page are made of.
 
 import { Problem } from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, redraw } from "./dom.js";
 import * as session from "./session.js";
 import { ago, isMoment, localMoment, moment, plain } from "./words.js";
 
@@ -133,7 +133,8 @@ export async function part(container, load, draw) {
   container.setAttribute("aria-busy", "true");
   if (!container.childNodes.length) fill(container, h("p", { class: "loading" }, "Loading …"));
   try {
-    fill(container, draw(await load()));
+    const content = await load();
+    redraw(container, () => fill(container, draw(content)));
   } catch (error) {
     if (error.name === "AbortError") return;
     fill(container, troubleOf(error, () => part(container, load, draw)));

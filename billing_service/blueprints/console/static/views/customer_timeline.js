@@ -82,9 +82,15 @@ const DRAWN = {
   signal: (it) => ({
     tone: "",
     title: [label(it.name.replaceAll(".", " ")), " ", chip(it.sentAt ? "told" : "not told yet", it.sentAt ? "calm" : "warn")],
-    more: [plain(it.facts), it.lastError],
+    more: [toldOf(it.facts), it.lastError],
   }),
 };
+
+/** What a signal says in a few words; what it names stands elsewhere in the timeline. */
+function toldOf(facts) {
+  const brief = Object.entries(facts || {}).filter(([name, content]) => !/_?ids?$/i.test(name) && content !== null && typeof content !== "object");
+  return plain(Object.fromEntries(brief));
+}
 
 function finding(it, words) {
   const state = it.state === "open" ? chip("open", "warn") : chip(it.state);

@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { stackedBars } from "../charts.js";
 import { fill, h, redraw } from "../dom.js";
-import { chip, dotted, heading, moments, part, section, table, value } from "../pieces.js";
+import { chip, dotted, heading, moments, part, section, table, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
 import { ago, count, label, lasting, moment } from "../words.js";
 import { judged } from "./overview_judged.js";
@@ -39,51 +39,73 @@ async function show(container, context) {
   const { signal, say } = context;
   fill(container, h("p", { class: "loading" }, "Looking …"));
   const letters = h("div", {});
-  const runs = h("div", {});
-  const load = async () => {
-    const seen = await call("GET", `${BASE}/overview`, { signal });
-    redraw(container, () => draw(container, seen, { letters, runs, ...context }));
-    return seen;
-  };
-  const seen = await load();
-  say(judged(seen).title);
-  const parts = () => {
+  let said = null;
+  const look = async () => {
+    const [seen, runs] = await Promise.all([call("GET", `${BASE}/overview`, { signal }), recentRuns(signal)]);
+    const judgement = judged(seen, lastOf(runs));
+    redraw(container, () => draw(container, seen, { judgement, letters, runs, again: look, ...context }));
     if (context.can("deadletter:read")) part(letters, () => call("GET", `${BASE}/dead-letters/groups`, { query: { limit: LETTERS }, signal }), groups);
-    part(runs, () => call("GET", `${BASE}/reconciliations`, { query: { limit: RUNS }, signal }), divergences);
+    if (judgement.title !== said) say((said = judgement.title));
   };
-  parts();
-  repeat(signal, async () => {
-    const now = await load();
-    parts();
-    if (judged(now).title !== judged(seen).title) say(judged(now).title);
-  });
+  await look();
+  repeat(signal, look);
+}
+
+/** The newest reconciliations; their trouble is shown in their place, and hides nothing else. */
+async function recentRuns(signal) {
+  try {
+    return await call("GET", `${BASE}/reconciliations`, { query: { limit: RUNS }, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return { items: [], error };
+  }
+}
+
+/** The completed ones over everything, the newest first; a look at one organization says nothing of the others. */
+function wholeOf({ items }) {
+  return items.filter((each) => !each.orgId && each.state === "completed");
+}
+
+function lastOf(runs) {
+  return wholeOf(runs)[0]?.finishedAt;
 }
 
 /** Again and again until the view is left; not while nobody looks, and quietly: what fails is tried the next time. */
-function repeat(signal, work) {
+function repeat(signal, look) {
+  let looking = false;
   const timer = setInterval(async () => {
-    if (document.hidden || document.querySelector("dialog[open]")) return;
+    if (looking || document.hidden || document.querySelector("dialog[open]")) return;
+    looking = true;
     try {
-      await work();
+      await look();
     } catch (error) {
-      if (error.name !== "AbortError") stale();
+      if (error.name !== "AbortError") stale("The last look failed; this is what was seen before.");
+      // Who does not want to sign in now is not asked every half a minute.
+      if (error.document?.code === "unauthorized") clearInterval(timer);
+    } finally {
+      looking = false;
     }
   }, EVERY);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
 
-function stale() {
+function stale(words) {
   const mark = document.getElementById("looked");
-  if (mark) mark.textContent = `${mark.dataset.at} The last look failed; this is what was seen before.`;
+  if (mark) mark.textContent = `${mark.dataset.at} ${words}`;
 }
 
-function draw(container, seen, { letters, runs, can }) {
+function draw(container, seen, { judgement, letters, runs, again, can }) {
   fill(
     container,
     heading("Overview", looked(seen)),
-    verdict(judged(seen)),
-    h("div", { class: "tiles" }, tiles(seen)),
-    h("div", { class: "charts" }, h("section", { class: "panel", "aria-label": "Events" }, hours(seen.hours)), h("section", { class: "panel", "aria-label": "Divergences" }, runs)),
+    verdict(judgement),
+    h("div", { class: "tiles" }, tiles(seen, lastOf(runs))),
+    h(
+      "div",
+      { class: "charts" },
+      h("section", { class: "panel", "aria-label": "Events" }, hours(seen.hours)),
+      h("section", { class: "panel", "aria-label": "Divergences" }, runs.error ? troubleOf(runs.error, again) : divergences(wholeOf(runs).reverse())),
+    ),
     can("deadletter:read") && section("letters", "Dead letters by what failed alike", letters),
     section("jobs", "The calendar", jobs(seen.jobs)),
   );
@@ -108,7 +130,7 @@ const WORDS = { bad: "now", warn: "soon", info: "to know" };
 
 /* Figures */
 
-function tiles({ events, stripe, redis, jobs: all, openFindings, unknownRefunds, unknownOperations }) {
+function tiles({ events, stripe, redis, jobs: all, openFindings, unknownRefunds, unknownOperations }, reconciledAt) {
   const { oldestUnhandled: oldest } = events;
   const reconciled = all.find(({ job }) => job === "reconcile");
   const open = Object.entries(openFindings).filter(([, number]) => number > 0);
@@ -116,8 +138,8 @@ function tiles({ events, stripe, redis, jobs: all, openFindings, unknownRefunds,
     tile("Oldest unhandled event", oldest ? lasting(oldest.age) : "none", oldest ? [h("a", { href: address("events", oldest.eventId) }, oldest.type), ` is ${oldest.state}`] : "everything that arrived was handled"),
     tile("Dead letters", `${events.deadLetters}${events.deadLettersAreCapped ? "+" : ""}`, events.newestDeadAt ? ["last one ", ago(events.newestDeadAt)] : "none", address("deadletters")),
     tile("Last verified delivery", events.lastDeliveryAt ? ago(events.lastDeliveryAt) : "never", value(events.lastDeliveryAt)),
-    tile("Last reconciliation", reconciled?.last?.finishedAt ? ago(reconciled.last.finishedAt) : "not yet", reconciled ? ["next due ", moments(reconciled.nextAt, { brief: true })] : null, address("reconciliation")),
-    tile("Open findings", open.reduce((sum, [, number]) => sum + number, 0), open.length ? open.map(([severity, number]) => chip(`${number} ${severity}`, severity)) : "none", address("findings")),
+    tile("Last reconciliation", reconciledAt ? ago(reconciledAt) : "not yet", reconciled ? ["next due ", moments(reconciled.nextAt, { brief: true })] : null, address("reconciliation")),
+    tile("Open findings", open.reduce((sum, [, number]) => sum + number, 0), open.length ? h("span", { class: "chips" }, open.map(([severity, number]) => chip(`${number} ${severity}`, severity))) : "none", address("findings")),
     tile("Stripe", stripe.circuit === "closed" ? "reachable" : "not answering", [chip(`${stripe.mode} mode`, stripe.mode === "live" ? "bad" : "calm"), " ", stripe.account || "account not known yet"]),
     tile("Workers", redis ? redis.workers : "unknown", redis ? redis.queues.map(({ name, waiting }) => `${name} ${waiting}`).join(", ") + " waiting" : "Redis does not answer"),
     tile("Not known yet", unknownRefunds + unknownOperations, `${count(unknownRefunds, "refund")}, ${count(unknownOperations, "other action")}`, address("refunds", null, { state: "unknown" })),
@@ -149,10 +171,12 @@ const FINDINGS = [
   { name: "not compared (errors)", tone: "bad", pattern: "cross" },
 ];
 
-/** Of the runs over everything; a look at one organization says nothing of the others. */
-function divergences({ items }) {
-  const whole = items.filter((each) => !each.orgId && each.state === "completed").reverse();
-  if (!whole.length) return h("figure", { class: "chart" }, h("figcaption", {}, h("h2", {}, "Divergences of each reconciliation"), h("p", { class: "empty" }, "None has been completed yet; the first is due on Sunday, and can be started from Reconciliation.")));
+/** Of the completed runs over everything, the oldest first. */
+function divergences(whole) {
+  if (!whole.length) {
+    const words = "None has been completed yet; one is due each Sunday, and it can be started from Reconciliation.";
+    return h("figure", { class: "chart" }, h("figcaption", {}, h("h2", {}, "Divergences of each reconciliation"), h("p", { class: "empty" }, words)));
+  }
   const last = whole.at(-1);
   return stackedBars({
     id: "runs",

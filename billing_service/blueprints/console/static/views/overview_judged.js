@@ -8,9 +8,9 @@ const SILENT = 24 * 3600;
 const UNRECONCILED = 8 * 24 * 3600;
 const ORDER = ["bad", "warn", "info"];
 
-/** `{ tone, title, points: [{ tone, words, href }] }` of an answer of GET /overview. */
-export function judged(seen) {
-  const points = [...service(seen), ...events(seen), ...people(seen), ...jobs(seen)];
+/** `{ tone, title, points: [{ tone, words, href }] }` of an answer of GET /overview; `reconciledAt`: when all was last compared. */
+export function judged(seen, reconciledAt) {
+  const points = [...service(seen), ...events(seen), ...people(seen), ...jobs(seen, reconciledAt)];
   points.sort((one, other) => ORDER.indexOf(one.tone) - ORDER.indexOf(other.tone));
   const worst = points[0]?.tone;
   const serious = points.filter(({ tone }) => tone !== "info").length;
@@ -55,11 +55,10 @@ function* people({ openFindings, unknownRefunds, unknownOperations }) {
   if (unknownOperations) yield { tone: "warn", words: `${count(unknownOperations, "action")} asked of Stripe and not seen there yet; they are looked after.`, href: address("audit", null, { outcome: "unknown" }) };
 }
 
-function* jobs({ at, jobs: all }) {
+function* jobs({ at, jobs: all }, reconciledAt) {
   for (const { job, last } of all) {
     if (["failed", "given_up"].includes(last?.state)) yield { tone: "bad", words: `${label(job)} failed ${last.finishedAt ? ago(last.finishedAt) : ""}: ${last.error || "no reason is known"}.` };
   }
-  const reconciled = all.find(({ job }) => job === "reconcile")?.last?.finishedAt;
-  const age = reconciled && (new Date(at) - new Date(reconciled)) / 1000;
-  if (age > UNRECONCILED) yield { tone: "warn", words: `The last reconciliation was ${ago(reconciled)}; it is due each Sunday.`, href: address("reconciliation") };
+  const age = reconciledAt && (new Date(at) - new Date(reconciledAt)) / 1000;
+  if (age > UNRECONCILED) yield { tone: "warn", words: `The last reconciliation was ${ago(reconciledAt)}; one is due each Sunday.`, href: address("reconciliation") };
 }
