@@ -229,7 +229,8 @@ def worker(environment: dict[str, str], app: Any, tmp_path: Any) -> Iterator[Non
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "billing_service.cli", "worker"]
     with log.open("w") as output:
-        process = subprocess.Popen(command, env=environment | variables, stdout=output, stderr=output)
+        quick = environment | {"RECONCILE_CONFIRM_SECONDS": "1"}
+        process = subprocess.Popen(command, env=quick, stdout=output, stderr=output)
     yield
     assert process.poll() is None, log.read_text()[-2000:]
     # In good order: what a transaction of a killed one has locked would keep the next test waiting.

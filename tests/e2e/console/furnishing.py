@@ -24,13 +24,35 @@ class View:
     asks: bool = True
 
 
-# Addresses may name {org_id}, {charge_id}, {event_id}, {name} and {run_id}.
+# Addresses may name {org_id}, {charge_id}, {event_id}, {name}, {run_id}, {finding_id} and {batch_id}.
 VIEWS = (
     View("overview", "#/overview", "#letters ~ div table, #runs-title", ("error",)),
     View("customer", "#/customer/{org_id}", ".charge, .timeline li", ("name", "note", "error", "live")),
     View("search", "#/customer?q={name}", "main table", ("name",)),
     View("nobody searched for", "#/customer", ".invitation", asks=False),
+    View("dead letters", "#/deadletters", ".groups li, #letters ~ div table, #batches ~ div table", ("error", "note")),
+    View("dead letter", "#/deadletters/{event_id}", ".payload", ("error", "live")),
+    View("replays of many", "#/deadletters/batches", "main table", ("note",)),
+    View("replay of many", "#/deadletters/{batch_id}", "main table", ("error", "note")),
+    View("events", "#/events", "main table"),
+    View("event", "#/events/{event_id}", ".payload", ("error", "live")),
+    View("reconciliations", "#/reconciliation", ".next p, main table", ("note",)),
+    View("reconciliation", "#/reconciliation/{run_id}", "#found ~ div table", ("error",)),
+    View("findings", "#/findings", "main table"),
+    View("finding", "#/findings/{finding_id}", ".verdict", ("note", "live")),
+    View("refunds", "#/refunds?orgId={org_id}", "#unknown, #left ~ div table, #requests ~ div table", ("note",)),
+    View("audit", "#/audit", "main table", ("error", "note")),
 )
+
+# What opens a dialog, by the view that it is in.
+DIALOGS = {
+    "customer": ".verdict button:enabled, .charge .buttons button:enabled",
+    "dead letters": "#replay-all, .groups button",
+    "dead letter": "#replay, #close",
+    "reconciliations": "#run-now",
+    "finding": "#acknowledge",
+    "refunds": ".verdict button.quiet",
+}
 
 
 @dataclass
@@ -42,6 +64,8 @@ class Furnished:
     event_id: str
     run_id: str
     name: str
+    finding_id: str
+    batch_id: str
 
 
 def furnish(*, runtime: Any, stripe: Any, customer: Any, texts: dict[str, str]) -> Furnished:
@@ -55,9 +79,10 @@ def furnish(*, runtime: Any, stripe: Any, customer: Any, texts: dict[str, str]) 
     org_id, now = ObjectId(it.id), runtime.clock()
     _events(org_id, it, now, texts)
     _people(org_id, charge, now, texts)
-    run = _reconciled(org_id, it, now, texts)
+    run, finding = _reconciled(org_id, it, now, texts)
+    batch = _replayed(org_id, now, texts)
     assert twin.id != it.id
-    return Furnished(it.id, charge.id, EVENT, str(run.pk), texts["name"][:60])
+    return Furnished(it.id, charge.id, EVENT, str(run.pk), texts["name"][:60], str(finding.pk), str(batch.pk))
 
 
 def _events(org_id: ObjectId, it: Any, now: Any, texts: dict[str, str]) -> None:
@@ -148,7 +173,8 @@ def _reconciled(org_id: ObjectId, it: Any, now: Any, texts: dict[str, str]) -> A
     from billing_service.documents import Finding, ReconciliationRun
 
     run = ReconciliationRun(
-        trigger="schedule",
+        trigger="api",
+        actor=texts["note"][:100],
         state="completed",
         phase="resolving",
         started_at=now - timedelta(hours=2),
@@ -160,7 +186,7 @@ def _reconciled(org_id: ObjectId, it: Any, now: Any, texts: dict[str, str]) -> A
         errors=1,
         error_sample=[{"subject": str(org_id), "code": "stripe_missing", "detail": texts["error"]}],
     ).save(force_insert=True)
-    Finding(
+    finding = Finding(
         fingerprint="plan:furnished",
         kind="plan",
         severity="critical",
@@ -175,7 +201,33 @@ def _reconciled(org_id: ObjectId, it: Any, now: Any, texts: dict[str, str]) -> A
         last_seen_at=now,
         state="open",
     ).save(force_insert=True)
-    return run
+    return run, finding
+
+
+def _replayed(org_id: ObjectId, now: Any, texts: dict[str, str]) -> Any:
+    from billing_service.documents import ReplayBatch, ReplayItem
+
+    batch = ReplayBatch(
+        filter={"fingerprint": f"ValueError: {texts['error']}"[:200], "org_id": org_id, "dead_from": now},
+        selection="furnished",
+        selected_at=now,
+        total=3,
+        state="stopped",
+        stop_reason="failures_in_row",
+        stop_after=2,
+        succeeded=1,
+        failed=1,
+        actor=texts["note"][:100],
+        note=texts["note"][:1000],
+        created_at=now,
+        started_at=now,
+        ended_at=now,
+    ).save(force_insert=True)
+    for position, state in enumerate(("succeeded", "failed", "pending")):
+        told = {"error_class": "ValueError", "error_message": texts["error"]} if state == "failed" else {}
+        fields = {"event_id": f"evt_furnished{position + 1:04}", "type": "invoice.paid", "created": now}
+        ReplayItem(batch=batch.pk, position=position, state=state, organization=org_id, **fields, **told).save()
+    return batch
 
 
 def address(view: View, furnished: Furnished) -> str:

@@ -2,7 +2,7 @@
 
 import { Problem, call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, moments, part, table, value } from "../pieces.js";
+import { chip, moments, part, scrolled, table, value } from "../pieces.js";
 import { address } from "../router.js";
 import { label, money } from "../words.js";
 import { BASE, stateChip } from "./states.js";
@@ -41,7 +41,7 @@ function drawn({ items, nextCursor }, orgId, container, signal) {
   if (!items.length) return h("p", { class: "empty" }, "Stripe shows no charge of this organization.");
   const older = h("button", { type: "button", class: "quiet", onclick: () => pageOf(container, orgId, nextCursor, signal) }, "Older ones");
   return [
-    h("div", { class: "scroll" }, table("Charges", ["Charge", "Paid", "Left to refund", "State", "Refunds"], items.map(row))),
+    scrolled("Charges", table("Charges", ["Charge", "Paid", "Left to refund", "State", "Refunds"], items.map(row))),
     h("div", { class: "buttons" }, h("a", { class: "button quiet", href: address("customer", orgId) }, "Show the customer"), nextCursor && older),
   ];
 }

@@ -2,7 +2,7 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, heading, moments, part, section, table } from "../pieces.js";
+import { chip, heading, moments, part, scrolled, section, table } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { count, label } from "../words.js";
@@ -129,7 +129,7 @@ function batchesDrawn({ items, nextCursor }) {
   if (!items.length) return h("p", { class: "empty" }, "Nobody has replayed many at once yet.");
   const rows = items.map((each) => BATCH_COLUMNS.map(({ cell }, position) => (position ? cell(each) : h("a", { href: address("deadletters", each.batchId) }, cell(each)))));
   const more = nextCursor && h("p", {}, h("a", { href: address("deadletters", "batches") }, "All of them"));
-  return [h("div", { class: "scroll" }, table("Replays of many", BATCH_COLUMNS.map(({ title }) => title), rows)), more];
+  return [scrolled("Replays, as a table", table("Replays of many", BATCH_COLUMNS.map(({ title }) => title), rows)), more];
 }
 
 const BATCH_COLUMNS = [

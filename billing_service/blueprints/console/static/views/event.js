@@ -2,7 +2,7 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, dotted, facts, heading, moments, ourId, section, stripeLink, table, value } from "../pieces.js";
+import { chip, dotted, facts, heading, moments, ourId, scrolled, section, stripeLink, table, value } from "../pieces.js";
 import { address, show as again } from "../router.js";
 import { ago, count, label } from "../words.js";
 import { closeLetter, replayOne } from "./replaying.js";
@@ -74,7 +74,7 @@ function attempts({ history, attempts: number }) {
   ]);
   return [
     h("p", { class: "hint" }, `${count(number, "attempt")} counted; the newest is shown first${history.length < number ? `, only the last ${history.length} are kept` : ""}.`),
-    h("div", { class: "scroll" }, table("Attempts", ["When", "By", "Result", "Took, with code"], rows)),
+    scrolled("Attempts, as a table", table("Attempts", ["When", "By", "Result", "Took, with code"], rows)),
   ];
 }
 

@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { openAction } from "../confirming.js";
 import { fill, h } from "../dom.js";
-import { heading, moments, ourId, part, section, table, value } from "../pieces.js";
+import { heading, moments, ourId, part, scrolled, section, table, value } from "../pieces.js";
 import { address, show as again } from "../router.js";
 import { listing } from "../tables.js";
 import { label, money } from "../words.js";
@@ -77,14 +77,14 @@ function unknownDrawn({ items }, context) {
     value(each.chargeId),
     h("span", { class: "stack" }, moments(each.createdAt), h("span", { class: "hint" }, `by ${each.actor}`)),
     h("span", { class: "stack" }, ourId(each.orgId, address("customer", each.orgId)), each.error && h("span", { class: "hint" }, label(each.error))),
-    context.can("refund:create") ? h("button", { type: "button", class: "quiet", onclick: () => repeat(each), "aria-label": `Repeat ${each.refundRequestId}` }, "Repeat this id") : null,
+    context.can("refund:create") ? h("button", { type: "button", class: "quiet", onclick: () => repeat(each), "aria-label": `Repeat ${each.refundRequestId}` }, "Repeat this id") : h("span", {}, "Ask somebody who may refund to repeat it."),
   ]);
   return h(
     "section",
     { class: "verdict warn", "aria-labelledby": "unknown" },
     h("h2", { id: "unknown" }, items.length === 1 ? "Nobody knows yet of one refund" : `Nobody knows yet of ${items.length} refunds`),
     h("p", {}, h("strong", {}, "Repeat this id, take no new one."), " A new one could pay the money out twice. They are looked after each minute; after twenty hours they are only looked at, and a finding asks a person."),
-    h("div", { class: "scroll" }, table("Refunds nobody knows of", ["Refund request id", "Amount", "Charge", "Asked for", "Organization", ""], rows)),
+    scrolled("Refunds nobody knows of", table("Refunds nobody knows of", ["Refund request id", "Amount", "Charge", "Asked for", "Organization", "What to do"], rows)),
   );
 }
 
