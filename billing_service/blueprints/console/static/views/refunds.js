@@ -72,11 +72,11 @@ function why({ error, failureReason }) {
 function unknownDrawn({ items }, context) {
   if (!items.length) return null;
   const rows = items.map((each) => [
-    ourId(each.refundRequestId),
+    h("span", { class: "stack" }, ourId(each.refundRequestId), each.error && h("span", { class: "hint" }, label(each.error))),
     h("strong", {}, money(each.amount, each.currency)),
     value(each.chargeId),
     h("span", { class: "stack" }, moments(each.createdAt), h("span", { class: "hint" }, `by ${each.actor}`)),
-    h("span", { class: "stack" }, ourId(each.orgId, address("customer", each.orgId)), each.error && h("span", { class: "hint" }, label(each.error))),
+    organization(each),
     context.can("refund:create") ? h("button", { type: "button", class: "quiet", onclick: () => repeat(each), "aria-label": `Repeat ${each.refundRequestId}` }, "Repeat this id") : h("span", {}, "Ask somebody who may refund to repeat it."),
   ]);
   return h(
