@@ -4,7 +4,7 @@ import { call } from "../api.js";
 import { openAction } from "../confirming.js";
 import { fill, h } from "../dom.js";
 import { heading, moments, ourId, part, scrolled, section, table, value } from "../pieces.js";
-import { address, show as again } from "../router.js";
+import { show as again } from "../router.js";
 import { listing } from "../tables.js";
 import { label, money } from "../words.js";
 import { organization } from "./cells.js";
