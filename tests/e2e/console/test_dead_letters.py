@@ -1,7 +1,9 @@
 """Dead letters in the console: looked at, replayed alone and in a group, closed; from signing in to MongoDB."""
 
 import json
+import os
 import re
+import signal
 from urllib.parse import unquote
 
 import pytest
@@ -139,7 +141,14 @@ def test_a_replay_of_many_that_waits_can_be_cancelled(signed_in, letters):
     dialog.get_by_label("Type 3 to confirm").fill("3")
     dialog.get_by_role("button", name="Replay 3 events").click()
     expect(page.locator("main")).to_contain_text("It waits for a worker.")
-    page.get_by_role("button", name="Cancel the rest").click()
+    # It is looked at each second, under the hands of whoever is about to cancel it.
+    page.get_by_role("button", name="Cancel the rest").focus()
+    with page.expect_response(f"**/replay-batch/{ReplayBatch.objects.get().pk}"):
+        pass
+    with page.expect_response(f"**/replay-batch/{ReplayBatch.objects.get().pk}"):
+        pass
+    expect(page.get_by_role("button", name="Cancel the rest")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(dialog).to_contain_text("3 events will not be replayed")
     dialog.get_by_role("button", name="Cancel the rest").click()
     expect(dialog).to_contain_text("Cancelled.")
@@ -149,6 +158,27 @@ def test_a_replay_of_many_that_waits_can_be_cancelled(signed_in, letters):
     assert [event(each).state for _, each in made] == ["dead"] * 3
     page.get_by_role("link", name="Dead letters", exact=True).first.click()
     expect(page.get_by_role("table", name="Replays of many")).to_contain_text("0 of 3")
+
+
+@pytest.mark.skipif(not LONG, reason="it waits until the web process gives the store up: BILLING_TESTS=long")
+def test_while_the_store_is_away_what_is_followed_is_followed_on(signed_in, letters, servers):
+    from billing_service.documents import ReplayBatch
+
+    letters(2)
+    page = signed_in("#/deadletters")
+    page.get_by_role("button", name="Replay all", exact=True).click()
+    page.locator("#action-dialog").get_by_label("Type 2 to confirm").fill("2")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("It waits for a worker.")
+    os.kill(servers.mongod.pid, signal.SIGSTOP)
+    try:
+        expect(page.locator(".parts .trouble")).to_contain_text("store_unavailable", timeout=60_000)
+        expect(page.locator("main")).to_contain_text("It waits for a worker.")
+    finally:
+        os.kill(servers.mongod.pid, signal.SIGCONT)
+    expect(page.locator(".parts .trouble")).to_have_count(0, timeout=60_000)
+    ReplayBatch.objects.get().modify(set__state="cancelled", set__cancelled_by="ada@example.com")
+    expect(page.locator("main")).to_contain_text("Cancelled by ada@example.com")
 
 
 def test_a_dead_letter_is_closed_with_a_note(signed_in, letters):

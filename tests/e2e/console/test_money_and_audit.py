@@ -38,7 +38,7 @@ def stored(number):
 def test_a_refund_nobody_knows_of_stands_first_and_is_repeated_with_its_id(signed_in, paid, refund, stripe, sandbox):
     from billing_service.documents import RefundRequest
 
-    it, charge = paid
+    _, charge = paid
     assert refund(1, note="the first").status_code == 200
     # Made at Stripe, and its answer is lost however often it is asked for.
     sandbox.arm("drop_after", method="POST", path="/v1/refunds$", times=3)

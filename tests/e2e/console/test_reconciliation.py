@@ -204,7 +204,8 @@ def test_findings_are_filtered_and_downloaded_as_filtered(signed_in, drifted, su
             ("org_plan", other.id, "open")
         ]
     page.get_by_role("button", name=re.compile("^First seen")).click()
-    assert "sort=" in page.url and "kind=org_plan" in page.url
+    assert "sort=" in page.url
+    assert "kind=org_plan" in page.url
 
 
 def test_who_may_only_read_is_offered_no_run_and_no_acknowledgement(signed_in, drifted, sunday):

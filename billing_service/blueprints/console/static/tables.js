@@ -2,7 +2,7 @@
 // address: the filter, the page (`cursor`, and in `trail` the pages before it) and the order (`sort`).
 
 import { call } from "./api.js";
-import { byId, fill, h } from "./dom.js";
+import { byId, fill, h, redraw } from "./dom.js";
 import { scrolled, troubleOf } from "./pieces.js";
 import { count } from "./words.js";
 
@@ -33,7 +33,9 @@ export async function listing(container, options) {
     try {
       const page = await call("GET", options.path, { query: asked(options), signal: options.signal });
       options.loaded?.(page);
-      fill(results, ...drawn(page, options));
+      const draw = () => fill(results, ...drawn(page, options));
+      if (quietly) redraw(results, draw);
+      else draw();
     } catch (error) {
       if (error.name === "AbortError") throw error;
       fill(results, troubleOf(error, () => load()));

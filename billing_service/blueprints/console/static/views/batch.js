@@ -2,13 +2,13 @@
 
 import { call } from "../api.js";
 import { openAction } from "../confirming.js";
-import { fill, h } from "../dom.js";
+import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, moments, ourId, section, trouble, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { ago, count, label } from "../words.js";
 import { eventAt, organization } from "./cells.js";
-import { follow, unlessLeft } from "./following.js";
+import { follow, inTurn, unlessLeft } from "./following.js";
 import { progress } from "./progress.js";
 import { batchChip, filterWords } from "./replaying.js";
 import { BASE, stateChip } from "./states.js";
@@ -36,7 +36,7 @@ export async function showBatch(container, context) {
   );
   const shown = (batch, problem) => {
     state.dataset.state = batch.state;
-    fill(state, drawn(batch, problem, context));
+    redraw(state, () => fill(state, drawn(batch, problem, context)));
   };
   shown(first, null);
   const list = await listing(items, {
@@ -50,15 +50,15 @@ export async function showBatch(container, context) {
     columns: columns(() => !OPEN.includes(state.dataset.state)),
   });
   if (!OPEN.includes(first.state)) return;
+  const reload = inTurn(() => list.reload());
   let done = first.done;
   const draw = (batch, problem) => {
-    if (!batch) return;
     shown(batch, problem);
-    if (batch.done !== done) list.reload().catch(() => {});
+    if (batch.done !== done) reload();
     done = batch.done;
   };
-  const followed = follow({ load, draw, over: (batch) => !OPEN.includes(batch.state), signal }).then((batch) => {
-    list.reload().catch(() => {});
+  const followed = follow({ load, draw, first, over: (batch) => !OPEN.includes(batch.state), signal }).then((batch) => {
+    reload();
     say(`The replay has ended: ${label(batch.state).toLowerCase()}.`);
   });
   unlessLeft(followed, (error) => fill(state, troubleOf(error)));

@@ -6,10 +6,11 @@ const PATIENCE = 8;
 
 /**
  * Load, draw, wait, until `over(answer)`; resolves to the last answer. While the service does not answer it is asked
- * again, each time later; `draw(answer, problem)` gets the last answer there was. Ends with AbortError of `signal`.
+ * again, each time later; `draw(answer, problem)` gets the last answer there was, which is `first` at the beginning.
+ * Ends with AbortError of `signal`.
  */
-export async function follow({ load, draw, over, signal, seconds = 1 }) {
-  let answer = null;
+export async function follow({ load, draw, over, signal, first = null, seconds = 1 }) {
+  let answer = first;
   let failures = 0;
   for (;;) {
     let problem = null;
@@ -45,6 +46,27 @@ function pause(seconds, signal) {
     if (signal?.aborted) stop();
     else signal?.addEventListener("abort", stop, { once: true });
   });
+}
+
+/** `again()` has `work` done once more, after what is under way: the last answer is the one that is shown. */
+export function inTurn(work) {
+  let underWay = null;
+  let wanted = false;
+  const turn = async () => {
+    do {
+      wanted = false;
+      await work();
+    } while (wanted);
+  };
+  return () => {
+    wanted = true;
+    underWay ??= turn()
+      .catch(() => {})
+      .finally(() => {
+        underWay = null;
+      });
+    return underWay;
+  };
 }
 
 /** For what nobody waits for: its end by leaving the view is none of its faults. */

@@ -1,13 +1,13 @@
 // One reconciliation: how far it is while it runs, what it found, and the difference to the one before.
 
 import { call } from "../api.js";
-import { fill, h } from "../dom.js";
+import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, moments, ourId, section, table, trouble, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { ago, count, label, lasting, moment } from "../words.js";
 import { findingColumns, gravestFirst } from "./finding_columns.js";
-import { follow, unlessLeft } from "./following.js";
+import { follow, inTurn, unlessLeft } from "./following.js";
 import { kindWords } from "./kinds.js";
 import { progress } from "./progress.js";
 import { BASE, stateChip, triggerWords } from "./states.js";
@@ -42,15 +42,15 @@ export async function showRun(container, context) {
   fill(state, drawn(first, null));
   const list = await listed(findings, first, context);
   if (!OPEN.includes(first.state)) return;
+  const reload = inTurn(() => list.reload());
   let seen = JSON.stringify(first.findings);
   const draw = (run, problem) => {
-    if (!run) return;
-    fill(state, drawn(run, problem));
-    if (JSON.stringify(run.findings) !== seen) list.reload().catch(() => {});
+    redraw(state, () => fill(state, drawn(run, problem)));
+    if (JSON.stringify(run.findings) !== seen) reload();
     seen = JSON.stringify(run.findings);
   };
-  const followed = follow({ load, draw, over: (run) => !OPEN.includes(run.state), signal }).then((run) => {
-    list.reload().catch(() => {});
+  const followed = follow({ load, draw, first, over: (run) => !OPEN.includes(run.state), signal }).then((run) => {
+    reload();
     say(`The reconciliation has ended: ${label(run.state).toLowerCase()}, ${count(run.divergences, "divergence")}.`);
   });
   unlessLeft(followed, (error) => fill(state, troubleOf(error)));
