@@ -203,6 +203,24 @@ def test_a_dead_letter_is_closed_with_a_note(signed_in, letters):
     assert page.locator("#close").count() == 0
 
 
+def test_an_event_that_succeeded_is_handled_again_only_if_that_is_meant(signed_in, letters, worker):
+    [(it, event_id)] = letters(1, state="succeeded", outcome="applied", dead_at=None)
+    page = signed_in(f"#/events/{event_id}")
+    page.get_by_role("button", name="Handle it again").click()
+    dialog = page.locator("#action-dialog")
+    expect(dialog).to_contain_text("This will change plan free to pro")
+    meant = dialog.get_by_label("Although it is succeeded")
+    meant.uncheck()
+    dialog.get_by_role("button", name="Preview").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("already_succeeded")
+    expect(dialog.get_by_role("button", name=f"Replay {event_id}")).to_be_disabled()
+    meant.check()
+    dialog.get_by_role("button", name="Preview").click()
+    dialog.get_by_role("button", name=f"Replay {event_id}").click()
+    expect(dialog).to_contain_text("Done: applied.")
+    assert (it.plan, it.row.plan, event(event_id).state) == ("pro", "pro", "succeeded")
+
+
 def test_who_may_only_read_is_offered_nothing_else_and_sees_it_masked(signed_in, letters):
     [(_, event_id)] = letters(1, payload=json.dumps({"id": "evt_1", "email": "jenny@example.com"}))
     page = signed_in("#/deadletters", roles=("auditor",))
