@@ -1,4 +1,4 @@
-// What happened to a customer, newest first: events, actions of people, findings, refunds, and what others were told.
+// What happened to a customer, newest first: events, actions of people, findings, refunds, extras, and what others were told.
 
 import { h } from "../dom.js";
 import { feed } from "../feeds.js";
@@ -16,6 +16,7 @@ const KINDS = [
   ["finding_resolved", "resolved findings"],
   ["refund", "refunds"],
   ["signal", "what others were told"],
+  ["extras", "prepaid extras"],
 ];
 const TONES = { succeeded: "good", dead: "bad", failed: "bad", unknown: "warn", rejected: "bad", received: "calm", accepted: "warn" };
 
@@ -79,11 +80,31 @@ const DRAWN = {
     title: [`Refund of ${money(it.amount, it.currency)} `, chip(it.state, TONES[it.state])],
     more: [["by ", it.actor, " of ", value(it.chargeId)], it.note && h("q", {}, it.note), it.error && label(it.error)],
   }),
+  extras: (it) => ({
+    tone: it.units < 0 ? "warn" : "good",
+    title: [`${MOVED[it.kind] || label(it.kind)}: ${count(Math.abs(it.units), "unit")} of extras`],
+    more: [
+      it.amount !== null && it.currency && `${money(it.amount, it.currency)}.`,
+      it.expiresAt && ["until ", moments(it.expiresAt)],
+      it.memo && h("q", {}, it.memo),
+      it.ref && h("code", {}, it.ref),
+    ],
+  }),
   signal: (it) => ({
     tone: "",
     title: [label(it.name.replaceAll(".", " ")), " ", chip(it.sentAt ? "told" : "not told yet", it.sentAt ? "calm" : "warn")],
     more: [toldOf(it.facts), it.lastError],
   }),
+};
+
+const MOVED = {
+  topup: "Bought",
+  debit: "Taken",
+  refund: "Taken back with a refund",
+  refund_reversed: "Given back, a refund failed",
+  expiration: "Expired",
+  adjustment: "Given back",
+  settlement: "Settled from the week's quota",
 };
 
 /** What a signal says in a few words; what it names stands elsewhere in the timeline. */
