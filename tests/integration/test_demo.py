@@ -145,6 +145,9 @@ def test_the_stories_left_their_traces(shown):
     assert "organization_conflict" in {each["kind"] for each in dead["openFindings"]}
     assert dead["recentEvents"][0]["eventId"] in dead["explanation"]
     assert [each["action"] for each in named("aldergate-logistics")["audit"]] == ["sync", "sync"]
+    from billing_service import extras
+
+    assert extras.balance_of(demo.ORGANIZATIONS[2].object_id) == 100_000
     severities = {each["field"]: each["severity"] for each in named("fjord-cartography")["differences"]}
     assert severities["plan"] == "critical"
 

@@ -35,8 +35,13 @@ def tells_of_what_is_gone(stage: Stage, organization: "Organization") -> None:
 
 
 def buys_extras(stage: Stage, organization: "Organization") -> None:
-    """A pack of extras was bought that the plan file does not have: nobody can say how many units it is."""
-    metadata = {"organizationId": organization.id, "kind": "extras", "packId": "pack_of_last_year"}
+    """A pack of extras is credited; the next one is of a new kind that nobody has written into the plan file."""
+    for pack in ("pack_100k", "pack_250k"):
+        _buy(stage, organization, pack)
+
+
+def _buy(stage: Stage, organization: "Organization", pack: str) -> None:
+    metadata = {"organizationId": organization.id, "kind": "extras", "packId": pack}
     form = {
         "mode": "payment",
         "customer": stage.customer_of(organization),

@@ -57,7 +57,7 @@ ORGANIZATIONS = (
         "Cinder & Oak Studio",
         "cinder-oak-studio",
         "in_sync",
-        "on trial; the credit of a pack that the plan file does not have is a dead letter",
+        "on trial; bought two packs of extras, one of which the plan file does not know: a dead letter",
         pays("price_starter_monthly", 4, trial_period_days=14),
         letters.buys_extras,
     ),

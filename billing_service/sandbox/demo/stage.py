@@ -64,8 +64,9 @@ class Stage(AtStripe):
         for customer in self._listed("/v1/customers", email=organization.email):
             self._remove_customer(customer["id"])
         mine = {"organization": organization.object_id}
-        for name in ("subscriptions", "findings", "webhook_events"):
+        for name in ("subscriptions", "findings", "webhook_events", "ledger_entries"):
             self.database[name].delete_many(mine)
+        self.database.extra_balances.delete_one({"_id": organization.object_id})
         self.database.organizations.delete_one({"_id": organization.object_id})
 
     def _remove_customer(self, customer: str) -> None:

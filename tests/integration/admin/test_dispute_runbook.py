@@ -94,7 +94,7 @@ def test_its_commands_work(address, admin, billed, stripe, sandbox, runtime):
 
 
 def test_its_codes_are_codes():
-    codes = {kind.code for kind in KINDS} | {"extras_unsupported"}
+    codes = {kind.code for kind in KINDS}
     named = re.findall(r"^- `([a-z_]+)`[:,]", RUNBOOK.read_text(), re.MULTILINE)
     assert len(named) > 5
     assert set(named) <= codes

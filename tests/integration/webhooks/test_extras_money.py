@@ -1,6 +1,7 @@
 """Money of extras that went back, by refunds and disputes: the units go with it, once, whatever the order of events."""
 
 import itertools
+import os
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -8,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from billing_service import extras
-from billing_service.documents import LedgerEntry, OutboxSignal, RefundRequest, WebhookEvent
+from billing_service.documents import LedgerEntry, OutboxSignal, RefundRequest, WebhookEvent, database_now
 from billing_service.webhooks import handle_due
 
 APPLIED = ("succeeded", "applied", None)
@@ -456,3 +457,33 @@ def test_a_won_dispute_of_what_was_refunded_is_refused(bought, stripe, sandbox, 
     assert (answer.status_code, answer.json["code"]) == (409, "nothing_to_credit")
     assert "Refunds" in answer.json["detail"]
     assert extras.balance_of(it.org_id) == 0
+
+
+WHEN = [True, False] if os.environ.get("BILLING_TESTS") == "long" else [True]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("after", WHEN)
+def test_a_worker_killed_at_each_of_its_writes_books_once(
+    billed, pack, charge_of, stripe, arrive, mortal_job, run, after
+):
+    """It credits a pack, and takes what a refund took."""
+    for number in range(1, 60):
+        it = billed()
+        charge = charge_of(pack(it.org_id, customer=it.customer))
+        stripe.refunds.create({"charge": charge.id, "amount": 1_000})
+        arrive(COMPLETED, "refund.created")
+        lived = mortal_job("billing_service.jobs.dispatch:dispatch", number, after)
+        past = database_now() - timedelta(seconds=1)
+        WebhookEvent.objects(state="processing").update(set__lease_until=past)
+        for _ in range(2):
+            run(later=True)
+        assert extras.balance_of(it.org_id) == UNITS - share(1_000), number
+        mine = LedgerEntry.objects(organization=it.org_id)
+        assert sorted(each.kind for each in mine) == ["refund", "topup"], number
+        assert sum(each.remaining or 0 for each in mine) == UNITS - share(1_000), number
+        assert WebhookEvent.objects(state__ne="succeeded").count() == 0, number
+        if lived:
+            assert number > 6
+            return
+    raise AssertionError("it writes more than 60 times")

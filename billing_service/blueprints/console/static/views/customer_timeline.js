@@ -15,8 +15,8 @@ const KINDS = [
   ["finding", "findings"],
   ["finding_resolved", "resolved findings"],
   ["refund", "refunds"],
-  ["signal", "what others were told"],
   ["extras", "prepaid extras"],
+  ["signal", "what others were told"],
 ];
 const TONES = { succeeded: "good", dead: "bad", failed: "bad", unknown: "warn", rejected: "bad", received: "calm", accepted: "warn" };
 
