@@ -85,7 +85,7 @@ def _open_findings(kind: str) -> Iterator[dict[str, Any]]:
 def organizations_with_status(status: str) -> Iterator[ObjectId]:
     """The organizations whose rows have the status now, each once."""
     # A row's key in this index moves while it is synced, and may be met again; it is asked for once.
-    rows = Subscription._get_collection().find({"status": status}, {"organization": 1}).hint("weekly_reset")
+    rows = Subscription._get_collection().find({"status": status}, {"organization": 1}).hint("weekly_reset_due")
     seen: set[bytes] = set()
     for each in rows.batch_size(PAGE):
         if each["organization"].binary not in seen:
