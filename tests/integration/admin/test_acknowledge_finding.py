@@ -74,9 +74,10 @@ def test_twice_is_once(client, admin, token, found, later):
 def test_another_time_takes_the_place_of_the_first(client, admin, found, later):
     finding = found()
     acknowledge(client, admin, finding.pk, {"until": later(7)})
-    answer = acknowledge(client, admin, finding.pk, {"until": later(9)})
+    until = later(9)
+    answer = acknowledge(client, admin, finding.pk, {"until": until})
     assert answer.json["changed"] == ["acknowledgedUntil"]
-    assert iso(finding.reload().acknowledged_until) == later(9)
+    assert iso(finding.reload().acknowledged_until) == until
 
 
 def test_a_dry_run_writes_nothing(client, admin, found, later, frozen):

@@ -44,6 +44,7 @@ OTHERS = {
     "POST /api/auth/refresh": "a refresh token is used once",
     "POST /api/billing/webhook": "Stripe's; once by the event's id",
     "PUT /api/billing/organizations/{orgId}": "the SaaS's own; twice is once by what it is",
+    "POST /api/billing/usage": "the SaaS's own; twice is once by its key",
 }
 NUMBERS = count(1)
 
