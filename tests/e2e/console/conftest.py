@@ -56,7 +56,7 @@ def web(
         yield url
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(30)
 
 
 @pytest.fixture(scope="module")
