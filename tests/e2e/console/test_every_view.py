@@ -26,6 +26,8 @@ HOSTILE = {
     "null": "null",
     "script address": "javascript:window.harmed=1",
 }
+# Each test goes through all views.
+pytestmark = pytest.mark.timeout(600)
 WIDTHS = [360, 390, 768, 1440, 2560]
 
 
