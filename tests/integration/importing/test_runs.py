@@ -131,11 +131,6 @@ def test_an_organization_with_more_subscriptions_than_are_read_at_once(
     assert (item(subscription), run.states) == (("imported", None), {"imported": 1, "beside": 900})
 
 
-def stop_after(number):
-    asked = iter([False] * number)
-    return lambda: next(asked, True)
-
-
 def stop_at(phase):
     return lambda: ImportRun.objects(active=True, phase=phase).count() > 0
 
@@ -143,7 +138,9 @@ def stop_at(phase):
 def test_interrupted_it_goes_on_where_it_was(seeded, start, desk, finish, sandbox):
     seeded(1_500)
     run = start()
-    go_on(desk, stop_after(3))
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.15)
+    go_on(desk, lambda: ImportRun.objects(listed__gte=100).count() > 0)
+    sandbox.disarm()
     run.reload()
     read, requests = run.listed, run.stripe_requests
     assert (run.state, run.lease_owner, 0 < read < 1_500) == ("running", None, True)
@@ -158,7 +155,9 @@ def test_interrupted_it_goes_on_where_it_was(seeded, start, desk, finish, sandbo
 def test_a_cursor_that_is_gone_is_found_by_its_time(seeded, start, desk, finish, sandbox):
     seeded(900, created_from=1_750_000_000, created_to=1_750_000_900)
     run = start()
-    go_on(desk, stop_after(3))
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.15)
+    go_on(desk, lambda: ImportRun.objects(listed__gte=200).count() > 0)
+    sandbox.disarm()
     run.reload()
     windows = [window for window in run.windows if window.after and not window.done]
     assert windows
