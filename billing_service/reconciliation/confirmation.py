@@ -116,7 +116,7 @@ def confirm_all(hold: Hold, stop: Callable[[], bool]) -> datetime | None:
 def look_first(hold: Hold, org_id: ObjectId) -> frozenset[str]:
     """The evidence of a first look at one organization; what cannot be compared is found out by the second."""
     try:
-        look = _look(hold.desk, org_id, (), whole=True)
+        look = _look(hold.desk, org_id, (), whole=True, books=hold.desk.meter_mode)
     except (MissingUnproven, StoreUnavailable):
         return frozenset({UNPROVEN})
     found = diagnose(look.picture, hold.desk.plans, hold.desk.clock())
@@ -125,10 +125,11 @@ def look_first(hold: Hold, org_id: ObjectId) -> frozenset[str]:
 
 
 def _settle(hold: Hold, candidate: ReconciliationCandidate) -> None:
+    named, whole = tuple(candidate.subscriptions), hold.run.organization is not None
+    # Another process may have added up, and be set otherwise.
+    books = hold.desk.meter_mode or hold.run.metered
     try:
-        look = _look(
-            hold.desk, candidate.organization, tuple(candidate.subscriptions), whole=hold.run.organization is not None
-        )
+        look = _look(hold.desk, candidate.organization, named, whole=whole, books=books)
     except (StripeUnavailable, StripeRateLimited) as error:
         if not _answers_otherwise(hold.desk, error):
             raise
@@ -162,8 +163,8 @@ def _judge(hold: Hold, candidate: ReconciliationCandidate, look: Look) -> None:
             recording.record(hold, candidate, told, counts)
 
 
-def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole: bool) -> Look:
-    """Row, Stripe, row again: what changed in between is looked at another time."""
+def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole: bool, books: bool) -> Look:
+    """Row, Stripe, row again, and the `books`: what changed in between is looked at another time."""
     reader = _Reader(desk)
     for each in (*named, *(_noted(org_id) if whole and org_id else ())):
         reader.retrieve(each)
@@ -188,7 +189,7 @@ def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole:
         found=tuple(reader.found.values()),
         gone=frozenset({own} & reader.missing) if own else frozenset(),
         looked=looked,
-        books=books_of(org_id, desk.clock()) if desk.meter_mode and org_id else None,
+        books=books_of(org_id, desk.clock()) if books and org_id else None,
     )
     again = (before.version if before else None) != (after.version if after else None)
     moving = looked and (_unsettled((*reader.found, *reader.missing)) or bool(after and after.verify_at))

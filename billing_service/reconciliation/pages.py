@@ -55,8 +55,8 @@ def read_page(stripe: StripeGateway, window: ScanWindow) -> Page:
             found.append(Shown(each["id"], datetime.fromtimestamp(each["created"], UTC), each))
         except UNREADABLE:  # asked for by itself it says why
             unreadable.append(str(each["id"]))
-    known = set(window.settled)
-    fresh = [each for each in found if not (each.created >= window.at and each.id in known)]
+    known, at = set(window.settled), window.at
+    fresh = [each for each in found if not (each.created >= at and each.id in known)]
     last = not read["has_more"] or not raw
     low = window.since if last else min((each.created for each in found), default=window.at)
     return Page(fresh, unreadable, raw[-1]["id"] if raw else window.after, low, last)

@@ -142,7 +142,7 @@ def killed(environment, tmp_path, eventually):
 
 @pytest.fixture
 def eventually():
-    def wait(look, seconds=20.0):
+    def wait(look, seconds=60.0):
         deadline = time.monotonic() + seconds
         while not (seen := look()):
             assert time.monotonic() < deadline, f"still {seen!r} after {seconds} s"

