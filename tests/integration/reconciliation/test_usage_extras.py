@@ -229,7 +229,7 @@ def test_who_takes_too_long_is_added_up_alone(customer, organization, start, des
     read_books(hold, lambda: False, longest_ms=10)
     hold.release()
     told = {each.organization: each.seen for each in ReconciliationCandidate.objects}
-    # Nothing is known of the one, but that it is to be looked at; the other is seen all the same, on a slow machine later.
+    # Nothing is known of the one, but that it is to be looked at; the other is seen, on a slow machine later.
     assert told[customer] == []
     assert told[other] in ([], ["the balance is off by 1", "the lots are off by -1"])
     assert run.reload().phase == "confirming"
