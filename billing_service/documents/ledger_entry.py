@@ -56,6 +56,8 @@ class LedgerEntry(Document):
                 "name": "payment_intent",
                 "partialFilterExpression": {"payment_intent": IS_TEXT},
             },
+            # All entries of an organization, which reconciliation adds up; the others have a part of them each.
+            {"fields": ["organization", "at"], "name": "organization_at"},
             {
                 "fields": ["organization"],
                 "name": "lots",

@@ -57,7 +57,7 @@ def test_the_same_key_at_once_runs_once(app, admin, billed):
     answers = together(app, *[post] * 6)
     assert set(answers) <= {(200, None), (409, "idempotency_in_progress")}
     assert (200, None) in answers
-    assert AdminOperation.objects.count() == 1
+    assert len(AdminOperation.objects) == 1
     assert AdminAction.objects(phase="outcome").count() == 1
 
 
@@ -142,7 +142,7 @@ def test_all_of_a_decision_or_nothing(runtime, billed):
             source="webhook",
             also=die,
         )
-    assert (it.row.plan, it.plan, OutboxSignal.objects.count(), Finding.objects.count()) == ("free", "free", 0, 0)
+    assert (it.row.plan, it.plan, len(OutboxSignal.objects), len(Finding.objects)) == ("free", "free", 0, 0)
 
 
 def test_a_look_older_than_the_row_is_made_again(runtime, billed):

@@ -74,14 +74,14 @@ def test_it_rejects_bad_input(client, admin, frozen, changes, field, query):
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
     assert list(answer.json["errors"]) == [field]
     assert PASSWORD not in answer.text
-    assert AdminUser.objects.count() == 0
+    assert len(AdminUser.objects) == 0
 
 
 def test_twice_is_once(client, admin):
     assert client.post(URL, headers=admin, json=BODY).status_code == 201
     again = client.post(URL, headers=admin, json=BODY | {"email": "GRACE@example.com"})
     assert (again.status_code, again.json["code"]) == (409, "user_exists")
-    assert AdminUser.objects.count() == 1
+    assert len(AdminUser.objects) == 1
 
 
 def test_the_same_key_gives_the_same_answer(client, admin):
@@ -90,7 +90,7 @@ def test_the_same_key_gives_the_same_answer(client, admin):
     again = client.post(URL, headers=headers, json=BODY)
     assert (again.status_code, again.json) == (201, first.json)
     assert again.headers["Idempotency-Replayed"] == "true"
-    assert AdminUser.objects.count() == 1
+    assert len(AdminUser.objects) == 1
 
 
 def test_another_password_is_another_request(client, admin):
@@ -105,7 +105,7 @@ def test_a_dry_run_writes_nothing(client, admin, frozen):
     with frozen:
         answer = client.post(f"{URL}?dryRun=true", headers=admin, json=BODY)
     assert (answer.status_code, answer.json["dryRun"], answer.json["updated"]["id"]) == (200, True, None)
-    assert AdminUser.objects.count() == AdminAction.objects.count() == AdminOperation.objects.count() == 0
+    assert len(AdminUser.objects) == len(AdminAction.objects) == len(AdminOperation.objects) == 0
     client.post(URL, headers=admin, json=BODY)
     taken = client.post(f"{URL}?dryRun=true", headers=admin, json=BODY)
     assert (taken.status_code, taken.json["code"]) == (409, "user_exists")
@@ -160,7 +160,7 @@ def test_many_at_once_make_one(app, token):
     for each in threads:
         each.join()
     assert sorted(found) == [201] + [409] * 5
-    assert AdminUser.objects.count() == 1
+    assert len(AdminUser.objects) == 1
 
 
 def test_with_an_issuer_there_are_no_users_here(app, client, admin):
@@ -173,4 +173,4 @@ def test_with_an_issuer_there_are_no_users_here(app, client, admin):
     finally:
         app.extensions["billing"] = billing
     assert (answer.status_code, answer.json["code"]) == (409, "login_not_available")
-    assert AdminUser.objects.count() == 0
+    assert len(AdminUser.objects) == 0

@@ -324,7 +324,7 @@ def test_a_dry_run_writes_nothing(client, admin, disputed, frozen):
         answer = credit(client, admin, it, 2_450, query="?dryRun=true")
     assert (answer.status_code, answer.json["dryRun"], answer.json["applied"]) == (200, True, True)
     assert (answer.json["units"], answer.json["updated"]) == (50_000, {"units": 50_000})
-    assert AdminAction.objects.count() == 0
+    assert len(AdminAction.objects) == 0
     credit(client, admin, it, 2_450)
     with frozen:
         again = credit(client, admin, it, 2_450, number=2, query="?dryRun=true")

@@ -219,7 +219,13 @@ def test_many_are_added_up_a_span_at_a_time(app, metered, runtime):
 def test_who_takes_too_long_is_added_up_alone(customer, organization, start, desk, runtime, go_on, findings):
     other = organization()
     at = runtime.clock()
-    record = {"organization": customer, "units": 1, "week": week_of(at), "at": at, "expires_at": at}
+    record = {
+        "organization": customer,
+        "units": 1,
+        "week": week_of(at),
+        "at": at,
+        "expires_at": at + timedelta(days=35),
+    }
     UsageRecord._get_collection().insert_many([record | {"key": f"{number}"} for number in range(60_000)])
     UsageWeek.objects(organization=customer).update_one(inc__used=60_000)
     ExtraBalance(organization=other, units=1).save()

@@ -54,7 +54,7 @@ def test_a_look_that_changes_no_plan_writes_no_week(billed, runtime):
     it = billed("pro")
     UsageWeek.objects.delete()
     subscriptions.sync(it.org_id, stripe=runtime.stripe, plans=runtime.plans, now=runtime.clock())
-    assert UsageWeek.objects.count() == 0
+    assert len(UsageWeek.objects) == 0
 
 
 def test_a_sync_and_dunning_write_it_too(billed, sandbox, runtime):
@@ -96,7 +96,7 @@ def test_all_of_it_or_nothing(user, clock, app):
     with pytest.raises(LostRace):
         commit_all([change], now=clock.at)
     assert it.week("2026-W48").quota == 1_000
-    assert OutboxSignal.objects.count() == 0
+    assert len(OutboxSignal.objects) == 0
 
 
 def at_once(app, *work):

@@ -249,7 +249,7 @@ def test_a_session_and_a_subscription_that_disagree_are_a_conflict(organization,
     ids = arrive("checkout.session.completed")
     run()
     assert ends(ids) == {("dead", None, "organization_conflict")}
-    assert Subscription.objects.count() == 0
+    assert len(Subscription.objects) == 0
     assert Finding.objects(kind="organization_conflict").count() == 1
 
 
@@ -368,7 +368,7 @@ def test_a_strangers_dispute_is_ignored(stripe, subscribed, sandbox, arrive, run
     ids = arrive("charge.dispute.created")
     run()
     assert ends(ids) == {IGNORED}
-    assert OutboxSignal.objects.count() == 0
+    assert len(OutboxSignal.objects) == 0
 
 
 def test_a_poison_event_of_an_organization_harms_none_of_its_others(billed, deliver, event_of, stripe, run, row):
