@@ -195,3 +195,17 @@ def test_what_is_no_amount_is_not_sent(page, admin, linked, charge):
         dialog.get_by_role("button", name="Preview").click()
         assert amount.evaluate("input => input.checkValidity()") is False, typed
         expect(dialog.locator(".foretold")).to_have_count(0)
+
+
+def test_what_is_typed_while_a_preview_is_asked_for_is_what_counts(page, admin, linked, charge):
+    held = []
+    page.route(re.compile(r"/api/admin/billing/refund\?dryRun"), lambda route: held.append(route))
+    open_as(page, admin, linked)
+    page.locator(f"#refund-{charge.id}").click()
+    dialog = page.locator("#action-dialog")
+    expect(dialog.locator("form")).to_have_attribute("aria-busy", "true")
+    dialog.get_by_label(re.compile("Amount")).fill("1.23")
+    held.pop().continue_()
+    expect(dialog.locator("form")).not_to_have_attribute("aria-busy", "true")
+    expect(dialog.locator(".foretold")).to_have_count(0)
+    expect(dialog.get_by_role("button", name=re.compile("^Refund"))).to_be_disabled()

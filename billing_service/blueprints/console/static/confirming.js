@@ -78,9 +78,10 @@ function wordsOf({ confirm, title }, answer = null, body = null) {
   return typeof confirm === "function" ? confirm(answer, body) || title : confirm || title;
 }
 
-/** What was previewed is not what is typed any more. */
+/** What was previewed, or is being previewed, is not what is typed any more. */
 function forget(task) {
   task.previewed = null;
+  task.asked = null;
   task.confirm.disabled = true;
   fill(task.outcome);
 }
@@ -90,9 +91,12 @@ async function foretell(task) {
   if (task.settled) return;
   const body = action.body?.(task.form) ?? {};
   forget(task);
+  const mine = (task.asked = {});
   await busy(task, "Asking what would change …", async () => {
     const query = { dryRun: "true" };
     const answer = action.dryRun === false ? null : await call(methodOf(task), action.path, { query, body: sent(task, body) });
+    // Something else was typed while this was asked: it must neither be shown nor be confirmed.
+    if (mine !== task.asked) return;
     const refused = action.nothing?.(answer);
     const words = !refused && action.foretold?.(answer, body);
     task.previewed = words === false ? null : { body: action.request ? action.request(body, answer) : body, key: freshKey() };
@@ -176,7 +180,7 @@ function freeze(task, frozen) {
 }
 
 async function busy(task, words, work) {
-  const { form, outcome, preview, confirm, close } = task;
+  const { form, outcome, preview, confirm, close, asked } = task;
   form.setAttribute("aria-busy", "true");
   preview.disabled = confirm.disabled = close.disabled = true;
   const before = [...outcome.childNodes];
@@ -184,6 +188,7 @@ async function busy(task, words, work) {
   try {
     await work();
   } catch (error) {
+    if (asked !== task.asked) return;
     const problem = error instanceof Problem ? error.document : { title: "The console failed", detail: String(error) };
     fill(outcome, before, trouble(problem));
     refused(task, problem);
