@@ -25,6 +25,7 @@ from billing_service.sandbox.dev_child import CannotStart, Child
 HOST = "127.0.0.1"
 DATABASE = "billing"
 REPLICA_SET = "rs0"
+TRANSACTION_SECONDS = 10
 Env = Mapping[str, str] | None
 NOT_YET_INITIALIZED = 94
 # Below the kernel's range for outgoing connections, so that a port kept with a folder is free next time.
@@ -110,6 +111,8 @@ def mongod_child(folder: Path, port: int, log: Path, env: Env = None, ttl_second
     argv += ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"]
     argv += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     argv += ["--setParameter", f"ttlMonitorSleepSecs={ttl_seconds}"]
+    # Who is killed inside a transaction keeps its locks for this long: less than a client waits for an answer.
+    argv += ["--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}"]
     return Child("MongoDB", argv, log, env, lambda: is_primary(port), 120, grace_seconds=20)
 
 

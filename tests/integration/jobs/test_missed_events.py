@@ -277,7 +277,7 @@ def test_the_alert_counts_what_a_killed_run_had_found(watched, happens, sandbox,
     # Dies after the page was received and before its place was stored.
     with pytest.raises(Killed):
         missed.read_on(runtime.stripe, livemode=False, stop=lambda: False, received=die)
-    assert WebhookEvent.objects().count() == 100
+    assert len(WebhookEvent.objects) == 100
     assert watermark().window.pages == 0
     found = missed_events()
     assert (found["missed"], found["alerted"], found["listed"]) == (123, 123, 123)
@@ -406,7 +406,7 @@ def test_a_slow_reader_that_was_overtaken_writes_nothing(watched, happens, sandb
     mark = watermark()
     assert (mark.window, mark.at > before) == (None, True)
     assert ahead[1]["to"] == mark.at.isoformat().replace("+00:00", "Z")
-    assert WebhookEvent.objects().count() == 151
+    assert len(WebhookEvent.objects) == 151
 
 
 def test_two_first_starts_at_once(app, happens, sandbox):
@@ -415,7 +415,7 @@ def test_two_first_starts_at_once(app, happens, sandbox):
         each.start()
     for each in threads:
         each.join()
-    assert Watermark.objects().count() == 1
+    assert len(Watermark.objects) == 1
     sandbox.advance(5)
     happens()
     assert missed_events()["missed"] == 1
