@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..documents import ScanWindow, Subscription
-from ..stripe_gateway import LiveSubscription, StripeGateway, shapes
+from ..stripe_gateway import ListedSubscription, LiveSubscription, StripeGateway
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions.statuses import ENDED
 from ..subscriptions.stored_row import PROJECTION, StoredRow
@@ -23,11 +23,11 @@ Raw = dict[str, Any]
 
 
 class Shown(NamedTuple):
-    """A subscription as the list has it, Stripe's JSON; most are never read further."""
+    """A subscription as the list has it; most are never read further."""
 
     id: str
     created: datetime
-    raw: Raw
+    listed: ListedSubscription
 
 
 @dataclass
@@ -47,19 +47,18 @@ def read_page(stripe: StripeGateway, window: ScanWindow) -> Page:
         "gte": int(window.since.timestamp()),
         "lte": int((window.until if window.after else window.at).timestamp()),
     }
-    read = stripe.subscriptions_page(created=bounds, starting_after=window.after).value
-    raw = read["data"]
+    read = stripe.subscriptions_at_a_glance(created=bounds, starting_after=window.after).value
     found, unreadable = [], []
-    for each in raw:
+    for each in read.found:
         try:
-            found.append(Shown(each["id"], datetime.fromtimestamp(each["created"], UTC), each))
+            found.append(Shown(each.id, datetime.fromtimestamp(each.created, UTC), each))
         except UNREADABLE:  # asked for by itself it says why
-            unreadable.append(str(each["id"]))
+            unreadable.append(each.id)
     known, at = set(window.settled), window.at
     fresh = [each for each in found if not (each.created >= at and each.id in known)]
-    last = not read["has_more"] or not raw
+    last = not (read.has_more and read.found)
     low = window.since if last else min((each.created for each in found), default=window.at)
-    return Page(fresh, unreadable, raw[-1]["id"] if raw else window.after, low, last)
+    return Page(fresh, unreadable, read.found[-1].id if read.found else window.after, low, last)
 
 
 def rows_beside(window: ScanWindow, page: Page) -> list[Raw]:
@@ -123,7 +122,7 @@ def _doubtful(known: Iterable[tuple[Raw, Shown]], plans: Mapping[Any, str | None
     return [
         (row, each)
         for row, each in known
-        if not certainly_fits(each.raw, row, plans.get(row["organization"]), meanings)
+        if not certainly_fits(each.listed.glance, row, plans.get(row["organization"]), meanings)
     ]
 
 
@@ -133,7 +132,7 @@ def _read(shown: Iterable[Shown]) -> tuple[dict[str, LiveSubscription], list[str
     unreadable = []
     for each in shown:
         try:
-            read[each.id] = shapes.subscription(each.raw)
+            read[each.id] = each.listed.read()
         except UNREADABLE:  # asked for by itself it says why
             unreadable.append(each.id)
     return read, unreadable

@@ -2,12 +2,13 @@
 
 `StripeGateway` calls (client), each call is a few attempts (attempts) under a budget (budget, bucket) and a
 circuit (circuit), over one HTTP client (transport); failures become the service's own (translation) and
-answers small values (shapes). `verify_webhook` checks what Stripe sends (signatures), `RIGHTS`, `try_right` and
-`find_price` are what the doctor looks at (inspection).
+answers small values (shapes; glances where thousands are compared). `verify_webhook` checks what Stripe sends
+(signatures), `RIGHTS`, `try_right` and `find_price` are what the doctor looks at (inspection).
 """
 
 from .client import StripeGateway
 from .connection import API_VERSION
+from .glances import Glance, ListedSubscription
 from .inspection import RIGHTS, LivePrice, Right, find_price, is_key_refused, try_right
 from .shapes import (
     LiveCharge,
@@ -24,6 +25,8 @@ from .signatures import VerifiedEvent, verify_webhook
 __all__ = [
     "API_VERSION",
     "RIGHTS",
+    "Glance",
+    "ListedSubscription",
     "LiveCharge",
     "LiveCheckoutSession",
     "LiveCustomer",

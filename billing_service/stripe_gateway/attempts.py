@@ -16,7 +16,7 @@ from ..observability import STRIPE_REQUESTS, STRIPE_SECONDS, log
 from .budget import Budget
 from .circuit import Circuit
 from .translation import malformed, retry_seconds, translate
-from .transport import NotSent, Received
+from .transport import NotSent
 
 # The SDK keeps this outside of its clients. Telemetry would store an id file and report our platform.
 stripe.enable_telemetry = False
@@ -31,15 +31,30 @@ DECISIVE = (errors.StripeRejected, errors.StripeMissing, errors.StripeIdempotenc
 REPLAYED_AS_OF = datetime.fromtimestamp(0, UTC)
 
 
+def json_object(content: bytes) -> dict[str, Any]:
+    """A JSON object; raises ValueError that says what it is not."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("it is no JSON") from error
+    if not isinstance(body, dict):
+        raise ValueError("it is no JSON object")
+    return body
+
+
 @dataclass(frozen=True)
 class Call:
-    """What to ask of Stripe; `operation` names it in logs and metrics."""
+    """What to ask of Stripe; `operation` names it in logs and metrics.
+
+    `parse` reads the answer's content; it raises ValueError that says what it is not.
+    """
 
     operation: str
     method: Literal["get", "post", "delete"]
     path: str
     params: Mapping[str, Any]
     idempotency_key: str | None = None
+    parse: Callable[[bytes], Any] = json_object
 
     @property
     def writes(self) -> bool:
@@ -48,9 +63,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """Stripe's JSON object, the time of Stripe's clock that it is certainly not older than, and that of the answer."""
+    """What the call made of Stripe's answer, the time of Stripe's clock that it is certainly not older than, and that
+    of the answer.
+    """
 
-    body: dict[str, Any]
+    body: Any
     as_of: datetime
     request_id: str | None
     date: datetime
@@ -166,11 +183,9 @@ def _outcome(refusal: errors.BillingError, earlier: errors.BillingError | None) 
 def _read(response: Any, call: Call, elapsed: Callable[[], float]) -> Answer:
     request_id = response.request_id
     try:
-        body = orjson.loads(response.headers.content) if isinstance(response.headers, Received) else response.data
-    except orjson.JSONDecodeError as error:
-        raise malformed("it is no JSON", writes=call.writes, request_id=request_id) from error
-    if not isinstance(body, dict):
-        raise malformed("it is no JSON object", writes=call.writes, request_id=request_id)
+        body = call.parse(response.headers.content)
+    except ValueError as error:
+        raise malformed(str(error), writes=call.writes, request_id=request_id) from error
     try:
         date = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
     except (KeyError, OverflowError, TypeError, ValueError) as error:

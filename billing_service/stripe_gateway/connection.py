@@ -10,7 +10,7 @@ from typing import Any
 import stripe
 
 from ..errors import StripeNotConfigured
-from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call
+from .attempts import PATIENCE_SECONDS, Answer, Attempts, Call, json_object
 from .budget import Budget, Redis
 from .circuit import Circuit
 from .transport import Transport
@@ -69,8 +69,14 @@ class Connection:
         """What is left of the requests of all processes; see Budget.left."""
         return self._attempts.budget.left()
 
-    def _get(self, operation: str, path: str, params: Mapping[str, Any] | None = None) -> Answer:
-        return self._carry_out(Call(operation, "get", path, params or {}))
+    def _get(
+        self,
+        operation: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        parse: Callable[[bytes], Any] = json_object,
+    ) -> Answer:
+        return self._carry_out(Call(operation, "get", path, params or {}, parse=parse))
 
     def _carry_out(self, call: Call) -> Answer:
         if not self._api_key:

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from bson import ObjectId
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from billing_service.reconciliation.diagnosis import diagnose
 from billing_service.reconciliation.picture import Picture
 from billing_service.settings import SAMPLE_PLANS
 from billing_service.stripe_gateway import shapes
+from billing_service.stripe_gateway.glances import glance_page
 from billing_service.subscriptions.stored_row import StoredRow
 
 ORG = ObjectId("5" * 24)
@@ -104,8 +106,14 @@ def diagnosed(live, row, plan):
     return diagnose(picture, PLANS, NOW)
 
 
+def fits(live, row, plan):
+    [listed] = glance_page(orjson.dumps({"data": [live], "has_more": False})).found
+    assert listed.id == live["id"]
+    return certainly_fits(listed.glance, row, plan, MEANINGS)
+
+
 def test_what_is_in_step_is_seen_without_a_diagnosis():
-    assert certainly_fits(LIVE, ROW, "pro", MEANINGS)
+    assert fits(LIVE, ROW, "pro")
     assert diagnosed(LIVE, ROW, "pro") == ()
 
 
@@ -115,7 +123,7 @@ def test_what_fits_for_sure_is_diagnosed_as_nothing(shown, item, stored, plan, i
     live = deepcopy(LIVE) | shown
     live["items"] = {"data": [ITEM | item, ITEM][: items + 1] if items else []}
     row = ROW | stored
-    if certainly_fits(live, row, plan, MEANINGS):
+    if fits(live, row, plan):
         assert diagnosed(live, row, plan) == ()
 
 
@@ -130,11 +138,49 @@ def test_what_fits_for_sure_is_diagnosed_as_nothing(shown, item, stored, plan, i
     ],
 )
 def test_what_cannot_be_read_does_not_fit(broken):
-    assert not certainly_fits(broken, ROW, "pro", MEANINGS)
+    assert not fits({"id": "sub_1"} | broken, ROW, "pro")
 
 
 @pytest.mark.parametrize("name", sorted(STORED))
 def test_each_field_of_the_row_counts(name):
     """None of what is compared is passed over: with another value the cheap look doubts it."""
     other = {"plan": "business", "suspended_at": NOW, "cancel_at": NOW, "override": {"plan": "pro"}}.get(name, "other")
-    assert not certainly_fits(LIVE, ROW | {name: other}, "pro", MEANINGS)
+    assert not fits(LIVE, ROW | {name: other}, "pro")
+
+
+def test_metered_items_have_no_quantity():
+    live = deepcopy(LIVE)
+    del live["items"]["data"][0]["quantity"]
+    assert fits(live, {name: value for name, value in ROW.items() if name != "quantity"}, "pro")
+    assert not fits(live, ROW, "pro")
+
+
+@pytest.mark.parametrize("shape", [{"created": "soon"}, {"customer": {"id": "cus_1"}}, {"metadata": None}, {"id": "ü"}])
+def test_what_is_told_otherwise_keeps_its_place_in_the_list(shape):
+    """Only reading all of it tells what it is; its id and time are known before."""
+    told = LIVE | shape
+    content = orjson.dumps({"data": [told, LIVE], "has_more": True})
+    page = glance_page(content)
+    assert [(each.id, each.created) for each in page.found] == [(told["id"], told["created"]), ("sub_1", START)]
+    assert page.has_more
+    assert page.found[1].read() == shapes.subscription(LIVE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"data": {}}',
+        b'{"data": [',
+        b'{"data": [1]}',
+        b'{"data": [{}]}',
+        b'{"data": [{"id": ""}]}',
+        b'{"data": [{"id": 7}]}',
+        b'{"data": [{"id": "sub_1", "created": 1,}]}',
+        b'{"data": [{"id": "\xff"}]}',
+    ],
+)
+def test_an_answer_that_is_no_list_is_refused(content):
+    with pytest.raises(ValueError, match="no list of subscriptions"):
+        glance_page(content)

@@ -12,7 +12,7 @@ from billing_service import errors
 from billing_service.stripe_gateway.attempts import Attempts, Call
 from billing_service.stripe_gateway.budget import Budget
 from billing_service.stripe_gateway.circuit import Circuit
-from billing_service.stripe_gateway.transport import NotSent
+from billing_service.stripe_gateway.transport import NotSent, Received
 
 GET = Call("subscription", "get", "/v1/subscriptions/sub_1", {})
 POST = Call("cancel_at_period_end", "post", "/v1/subscriptions/sub_1", {}, "key-1")
@@ -48,7 +48,8 @@ class Script(stripe.HTTPClient):
             raise step
         status, body, *more = step
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return content, status, {"Date": DATE, "request-id": "req_1"} | (more[0] if more else {})
+        told = {"Date": DATE, "request-id": "req_1"} | (more[0] if more else {})
+        return (b"{}", status, Received(told, content)) if 200 <= status < 300 else (content, status, told)
 
     def close(self):
         pass
