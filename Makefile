@@ -60,7 +60,7 @@ property: setup ## generated schedules against the real servers
 	$(PYTEST) tests -m property -n $(WORKERS) --dist loadfile
 
 e2e: setup ## all processes of the product
-	$(PYTEST) tests -m e2e -n $(E2E_WORKERS) --dist loadfile
+	$(PYTEST) tests -m e2e -n $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## style and unused code
 	$(BIN)/ruff check .
