@@ -51,16 +51,16 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt requirements/openapi.txt
 test: lint types unit integration property e2e ## everything, on a fresh machine
 
 unit: setup ## rules on values; no servers, sockets blocked
-	$(PYTEST) tests -m unit
+	$(PYTEST) tests/unit
 
 integration: setup ## endpoints, jobs and documents on real servers
-	$(PYTEST) tests -m integration -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests/integration tests/sandbox tests/sandbox_servers -n $(WORKERS) --dist loadfile
 
 property: setup ## generated schedules against the real servers
-	$(PYTEST) tests -m property -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests/property -n $(WORKERS) --dist loadfile
 
 e2e: setup ## all processes of the product
-	$(PYTEST) tests -m e2e -n $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/e2e -n $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## style and unused code
 	$(BIN)/ruff check .
