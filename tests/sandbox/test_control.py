@@ -1,5 +1,7 @@
 """The control plane's raw changes, for states that are hard to reach."""
 
+import time
+
 import pytest
 import stripe as sdk
 
@@ -73,3 +75,22 @@ def test_reset(control, stripe, subscribe):
     assert control.state()["offset"] == 0
     assert control.faults() == []
     assert control.settings()["payment_outcome"] == "succeed"
+
+
+def test_with_a_stopped_clock_and_a_seed_the_same_steps_come_to_the_same(control, stripe):
+    control.reset()
+    at = control.now() + 86400
+    seen = []
+    for seed in (1, 1, 2):
+        control.stop_clock(at + 0.5)
+        control.seed_ids(seed)
+        made = [stripe.customers.create({"name": str(number)}) for number in range(3)]
+        time.sleep(1.1)
+        assert {each.created for each in made} | {control.now()} == {at}
+        seen.append([each.id for each in (*made, *stripe.events.list().data)])
+        control.reset()
+    assert seen[0] == seen[1]
+    assert not set(seen[0]) & set(seen[2])
+    assert len(set(seen[0])) == 6
+    assert control.now() < at
+    assert stripe.customers.create({}).id not in seen[0]

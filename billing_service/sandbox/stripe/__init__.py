@@ -13,7 +13,10 @@ The control plane, JSON in and out, no authentication, errors `{"error": "..."}`
 
     GET    /_control                       {ok, now, offset, accounts, objects: {kind: n}, settings}
     POST   /_control/reset                 everything as at first start, the clock included
-    POST   /_control/clock                 {advance: seconds} or {set: epoch}; forward only; runs billing up to then
+    POST   /_control/clock                 {advance: seconds} or {set: epoch}; forward only; runs billing up to then.
+                                           With {stop: true} it stands still until a reset or restart
+    POST   /_control/ids                   {seed}: new ids follow from the seed and those made since, the same each
+                                           time, until a reset or restart; null: by chance
     GET    /_control/settings
     POST   /_control/settings              any of the SETTINGS of settings.py: rate_limit, rate_limit_reads,
                                            rate_limit_writes (per second, null: off), draft_seconds,

@@ -1,4 +1,7 @@
-"""The sandbox's own clock: real time plus an offset that only grows. Billing may hold it still at a past due time."""
+"""The sandbox's own clock: real time plus an offset that only grows, or stopped, for who wants the same times again.
+
+Billing may hold it still at a past due time.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,16 @@ class Clock:
 
     def reload(self):
         self.offset = self.store.value("clock_offset") or 0
+        self.stopped_at: float | None = None
 
     def now(self) -> int:
         return self.held_at if self.held_at is not None else int(self.exact())
 
     def exact(self) -> float:
-        return time.time() + self.offset
+        return (time.time() if self.stopped_at is None else self.stopped_at) + self.offset
+
+    def stop(self):
+        self.stopped_at = time.time()
 
     def move(self, seconds: float):
         if seconds < 0:

@@ -48,6 +48,12 @@ class Control:
     def set_clock(self, epoch: float):
         return self.call("POST", "/clock", {"set": epoch})
 
+    def stop_clock(self, epoch: float):
+        return self.call("POST", "/clock", {"set": epoch, "stop": True})
+
+    def seed_ids(self, seed: int | None):
+        return self.call("POST", "/ids", {"seed": seed})
+
     def settings(self, **changes):
         return self.call("POST", "/settings", changes) if changes else self.call("GET", "/settings")
 

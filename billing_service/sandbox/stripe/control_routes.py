@@ -9,7 +9,7 @@ import orjson
 
 from . import lifecycle
 from .books import KEEP, Books
-from .ids import new_id
+from .ids import ids, new_id
 from .problems import Problem
 from .seeds import DEFAULTS
 from .server import Answer
@@ -82,12 +82,20 @@ def reset(sandbox, given):
 
 @control("POST", "/clock")
 def clock(sandbox, given):
+    if given.get("stop"):
+        sandbox.clock.stop()
     seconds = given["advance"] if "advance" in given else given["set"] - sandbox.clock.exact()
     with sandbox.store.transaction():
         sandbox.clock.move(seconds)
     done = sandbox.calendar.run()
     sandbox.deliveries.wake()
     return {"now": sandbox.clock.now(), "offset": sandbox.clock.offset, "done": done}
+
+
+@control("POST", "/ids")
+def seed_ids(sandbox, given):
+    ids.begin(given["seed"])
+    return {"seed": ids.seed}
 
 
 @control("GET", "/settings")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import string
+from collections import Counter
 
 ALPHABET = string.ascii_letters + string.digits
 LENGTHS = {"cs_test_a1": 56, "cus_": 14, "prod_": 14, "si_": 14, "req_": 14, "whsec_": 32}
@@ -30,7 +32,26 @@ PREFIX = {
 }
 
 
+class Ids:
+    """Whence they come: chance, or for who wants the same ones again a seed: then the n-th of a kind is always it."""
+
+    seed: int | None = None
+    counts: Counter = Counter()
+
+    def begin(self, seed: int | None):
+        self.seed, self.counts = seed, Counter()
+
+    def choice(self, prefix: str):
+        if self.seed is None:
+            return secrets.choice
+        self.counts[prefix] += 1
+        return random.Random(f"{self.seed} {prefix} {self.counts[prefix]}").choice
+
+
+ids = Ids()
+
+
 def new_id(kind_or_prefix: str) -> str:
     prefix = PREFIX.get(kind_or_prefix, kind_or_prefix)
-    length = LENGTHS.get(prefix, 23)
-    return prefix + "".join(secrets.choice(ALPHABET) for _ in range(length))
+    choice, length = ids.choice(prefix), LENGTHS.get(prefix, 23)
+    return prefix + "".join(choice(ALPHABET) for _ in range(length))

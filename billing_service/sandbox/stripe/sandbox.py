@@ -14,6 +14,7 @@ from .deliveries import Deliveries
 from .faults import Faults
 from .front import Front
 from .idempotency import Idempotency
+from .ids import ids
 from .rate_limits import RateLimits
 from .request_log import RequestLog
 from .resources.events import event_for
@@ -60,6 +61,7 @@ class Sandbox:
             self.store.clear()
             for part in (self.clock, self.settings, self.seeds, self.faults):
                 part.reload()
+            ids.begin(None)
             self.accounts.ensure_default()
         self.request_log.clear()
 
