@@ -21,7 +21,7 @@ from ..stripe_gateway import LiveCharge, LiveDispute, StripeGateway
 from ..subscriptions import named_organization, require_organization, stored_row
 from .booking import Booked, balance_of, enter, find_entry, in_turn
 from .lifetimes import expiry_of_returned
-from .payments import CREDIT, Payment, left_to_credit
+from .payments import CREDIT, Account, Payment, account_of, begin_look
 from .payments import DISPUTE as DEBIT
 
 
@@ -61,7 +61,8 @@ def credit_dispute(
     charge, disputes = _look(org_id, wanted, stripe)
 
     def write() -> Booked:
-        # Here, because refunds that are booked meanwhile change what is left to credit.
+        # Here, because refunds that are booked meanwhile change how much comes back.
+        begin_look(charge.payment_intent)
         booked = enter(_credit(org_id, wanted, charge, disputes, now) | told)
         also(_outcome(booked, org_id, wanted))
         return booked
@@ -93,11 +94,12 @@ def _credit(
     org_id: ObjectId, wanted: Wanted, charge: LiveCharge, disputes: Iterable[LiveDispute], now: datetime
 ) -> dict[str, Any]:
     """The fields of the entry that the credit comes to."""
-    debit = _find_debit(org_id, wanted, disputes)
+    account = account_of(Payment(org_id, charge.payment_intent or "", charge.id, charge.amount_paid, charge.currency))
+    debit = _find_debit(org_id, wanted, disputes, account)
     return {
         "organization": org_id,
         "kind": "adjustment",
-        "units": _units(debit, wanted.amount, charge),
+        "units": _units(debit, wanted, account),
         "ref": CREDIT + debit.ref.removeprefix(DEBIT),
         "amount": wanted.amount,
         "currency": debit.currency,
@@ -121,8 +123,10 @@ def _refuse_foreign(org_id: ObjectId, charge: LiveCharge) -> None:
         raise ChargeUnknown(f"{charge.id} was not paid by organization {org_id}. Nothing was credited.")
 
 
-def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute]) -> LedgerEntry:
-    """What a dispute that was won took from the ledger."""
+def _find_debit(
+    org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute], account: Account | None
+) -> LedgerEntry:
+    """The entry of the dispute that was won and gives something back, or has done so."""
     named = [each for each in disputes if wanted.dispute_id in (None, each.id)]
     won = [each.id for each in named if each.status == "won"]
     if not won:
@@ -133,7 +137,9 @@ def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute
         )
     refs = [DEBIT + each for each in won]
     found = LedgerEntry.objects(ref__in=refs, organization=org_id, amount__gt=0)
-    debits = [each for each in found if _taken(each)]
+    debits = [each for each in found if _credit_of(each) or _comes_back(each, each.amount, account)]
+    if not debits and any(_taken(each) for each in found):
+        raise _paid_out(wanted)
     if not debits:
         raise NothingToCredit(
             f"The dispute {', '.join(won)} took no extras of organization {org_id} here, so there are none to give "
@@ -147,40 +153,43 @@ def _find_debit(org_id: ObjectId, wanted: Wanted, disputes: Iterable[LiveDispute
     return debits[0]
 
 
+def _credit_of(debit: LedgerEntry) -> LedgerEntry | None:
+    return find_entry(CREDIT + debit.ref.removeprefix(DEBIT))
+
+
+def _comes_back(debit: LedgerEntry, amount: int, account: Account | None) -> int:
+    """The units that go with so much of the money; the debit's own, if no top-up tells what the payment gave."""
+    return account.credit(amount, debit.amount) if account else _taken(debit) * amount // debit.amount
+
+
 def _taken(debit: LedgerEntry) -> int:
     """The units that a dispute took, those of a refund that failed while it held the money as well."""
     of_payment = LedgerEntry.objects(payment_intent=debit.payment_intent) if debit.payment_intent else ()
     return -debit.units - sum(each.units for each in of_payment if each.ref.startswith(f"{debit.ref}:"))
 
 
-def _units(debit: LedgerEntry, amount: int, charge: LiveCharge) -> int:
-    """The part of the units that were taken which the amount is of the money withdrawn, rounded down.
-
-    Less, if a refund has paid out the same money: that is gone although the dispute was won.
-    """
+def _units(debit: LedgerEntry, wanted: Wanted, account: Account | None) -> int:
+    """The units that come back with the amount; of a dispute that was credited before it does not matter."""
+    amount = wanted.amount
     if amount > debit.amount:
         most = f"is more than the {debit.amount} that the dispute withdrew"
         raise InvalidRequest(f"{amount} {most}. Nothing was credited.", errors={"amountCents": [most]})
-    units = _taken(debit) * amount // debit.amount
-    if units and find_entry(CREDIT + debit.ref.removeprefix(DEBIT)) is None:
-        left = left_to_credit(_paid_by(charge, debit), amount)
-        if left == 0:
-            raise NothingToCredit(
-                f"Refunds of {charge.id} have paid out the money that the dispute gave back, so its units are gone. "
-                "Nothing was credited."
-            )
-        units = units if left is None else min(units, left)
-    if units == 0:
-        raise InvalidRequest(
-            f"{amount} of the {debit.amount} withdrawn is less than one unit. Nothing was credited.",
-            errors={"amountCents": ["is less than one unit"]},
-        )
-    return units
+    units = _comes_back(debit, amount, account)
+    if units or _credit_of(debit):
+        return units
+    if account and account.share_of(amount, debit.amount):
+        raise _paid_out(wanted)
+    raise InvalidRequest(
+        f"{amount} of the {debit.amount} withdrawn is less than one unit. Nothing was credited.",
+        errors={"amountCents": ["is less than one unit"]},
+    )
 
 
-def _paid_by(charge: LiveCharge, debit: LedgerEntry) -> Payment:
-    paid, payment = charge.amount_paid, charge.payment_intent or ""
-    return Payment(debit.organization, payment, charge.id, paid, charge.currency)
+def _paid_out(wanted: Wanted) -> NothingToCredit:
+    return NothingToCredit(
+        f"Refunds or other disputes of {wanted.charge_id} have taken away what the dispute gave back, so its units are "
+        "gone. Nothing was credited."
+    )
 
 
 def _unchanged(entry: LedgerEntry, org_id: ObjectId, wanted: Wanted) -> Outcome:

@@ -75,16 +75,16 @@ def settle_payment(payment: Payment, now: datetime) -> list[Booked]:
     return booked
 
 
-def left_to_credit(payment: Payment, amount: int) -> int | None:
-    """How many units at most come back with so much money of a dispute; None: no refund is about the same money.
-
-    What a refund has paid out as well is gone whoever won: its units do not come back.
-    """
+def account_of(payment: Payment) -> "Account | None":
+    """The account of a payment as it is booked; None if it topped up nothing."""
     lot = find_top_up(payment.payment_intent)
-    if lot is None:
-        return None
-    account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
-    return account.left_to_credit(amount) if account.gone > payment.amount else None
+    return Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment) if lot else None
+
+
+def begin_look(payment_intent: str | None) -> None:
+    """Of this transaction and another that looks at the payment one starts over, also if neither moves a unit."""
+    if payment_intent:
+        LedgerEntry.objects(payment_intent=payment_intent, kind="topup").update_one(inc__looks=1)
 
 
 def foresee_payment(payment: Payment) -> int:
@@ -116,16 +116,26 @@ class Account:
                 found.append(self._take("refund", REFUND + each.id, each.amount))
         for dispute in sorted(self.payment.disputes, key=lambda each: (each.created, each.id)):
             # While others have taken all that it could take it is not booked: if theirs comes back it takes it.
-            covered = self.gone + dispute.amount > self.payment.amount and not self._share(dispute.amount)
+            covered = self.gone + dispute.amount > self.payment.amount and not self._goes_with(dispute.amount)
             if DISPUTE + dispute.id not in self.booked and not covered:
                 found.append(self._take("debit", DISPUTE + dispute.id, dispute.amount))
         return found
 
-    def left_to_credit(self, amount: int) -> int:
+    def back_with(self, amount: int) -> int:
         """The units that are taken too many once this money is back."""
         return max(0, self.taken - self._target(self.gone - amount))
 
-    def _share(self, amount: int) -> int:
+    def credit(self, amount: int, withdrawn: int) -> int:
+        """The units that come back with `amount` of what a dispute has withdrawn; less than its share of what all of
+        it would give back, if other money that is gone has a claim on them.
+        """
+        return min(self.share_of(amount, withdrawn), self.back_with(amount))
+
+    def share_of(self, amount: int, withdrawn: int) -> int:
+        """The part of the units which come back with all of a dispute's money, rounded down."""
+        return self.back_with(withdrawn) * amount // withdrawn
+
+    def _goes_with(self, amount: int) -> int:
         """The units that go with so much more money: no more than are left after what expired of them."""
         wanted = self._target(self.gone + amount) - self.taken
         return max(0, min(wanted, self.lot.units - self.taken - self.expired))
@@ -134,20 +144,20 @@ class Account:
         return self.lot.units * min(gone, self.payment.amount) // self.payment.amount
 
     def _take(self, kind: str, ref: str, amount: int) -> dict[str, Any]:
-        units = self._share(amount)
+        units = self._goes_with(amount)
         self.gone += amount
         self.taken += units
         return self._fields(kind, ref, -units, amount)
 
     def _give_back(self, refund: Refund) -> list[dict[str, Any]]:
-        """The units of a refund that failed; those whose money a dispute has taken meanwhile become the dispute's."""
+        """The units of a refund that failed; those that a dispute could not take for its money become the dispute's."""
         entry = self.booked[REFUND + refund.id]
-        overlaps = self.gone > self.payment.amount
+        wanting = self.gone > self.payment.amount or self.taken < self._target(self.gone)
+        units = self.back_with(refund.amount)
         self.gone -= refund.amount
-        units = max(0, self.taken - self._target(self.gone))
         self.taken -= units
         held = max(0, -entry.units - units)
-        dispute = self._open_dispute() if overlaps and held else None
+        dispute = self._open_dispute() if wanting and held else None
         moved = held if dispute else 0
         found = [self._fields("refund_reversed", REVERSED + refund.id, units + moved, refund.amount)]
         if dispute:
@@ -155,7 +165,7 @@ class Account:
         return found
 
     def _open_dispute(self) -> LedgerEntry | None:
-        """A dispute that took units and was not credited: a credit gives back all that is under its name."""
+        """A dispute whose money is gone and that was not credited."""
         open_ones = (
             entry
             for ref, entry in self.booked.items()

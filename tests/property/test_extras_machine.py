@@ -25,8 +25,13 @@ class Extras(RuleBasedStateMachine):
         super().__init__()
         self.shop = make()
 
-    @initialize(packs=st.lists(st.integers(0, len(PACKS) - 1), min_size=1, max_size=2), told=st.booleans())
-    def begin_with_packs(self, packs, told):
+    @initialize(
+        packs=st.lists(st.integers(0, len(PACKS) - 1), min_size=1, max_size=2),
+        told=st.booleans(),
+        ids=st.integers(0, 9),
+    )
+    def begin_with_packs(self, packs, told, ids):
+        self.shop.seed(ids)
         for pack in packs:
             self.shop.buy(pack, "paid", 0)
         if told:

@@ -122,7 +122,8 @@ def disputed(billed: Any, stripe: Any, sandbox: Any, took: Any, runtime: Any) ->
     def make(outcome: str | None = "won", *, booked: bool = True, **fields: Any) -> Disputed:
         it = billed("pro")
         charge = stripe.charges.list({"customer": it.customer}).data[0]
-        pack = {"organization": it.org_id, "kind": "topup", "units": PACK, "ref": f"topup:cs_{charge.id}"}
+        units = fields.get("units", PACK)
+        pack = {"organization": it.org_id, "kind": "topup", "units": units, "ref": f"topup:cs_{charge.id}"}
         pack |= {"payment_intent": charge.payment_intent, "charge": charge.id, "at": runtime.clock()}
         lot = extras.book(pack | {"expires_at": runtime.clock() + timedelta(days=365)}).entry
         dispute = sandbox.dispute(charge.id)["id"]
