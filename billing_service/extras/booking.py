@@ -123,9 +123,18 @@ def _remaining_of(lot: ObjectId | None) -> int:
 
 
 def _take_from_lots(entry: LedgerEntry, units: int) -> None:
-    """Take from the lot that the entry is about, then from those that expire first."""
-    lots = LedgerEntry.objects(organization=entry.organization, remaining__gt=0).only("remaining", "expires_at", "at")
-    for lot in sorted(lots, key=lambda each: (each.pk != entry.lot, each.expires_at or NEVER, each.at, each.pk)):
+    """Take from the lot that the entry is about, what came back of its payment, then from what expires first.
+
+    So a payment's lots never hold more than it gave less what was taken of it, whatever came back in between.
+    """
+    names = ("remaining", "expires_at", "at", "payment_intent")
+
+    def place(lot: LedgerEntry) -> tuple:
+        own = entry.payment_intent is not None and lot.payment_intent == entry.payment_intent
+        return lot.pk != entry.lot, not own, lot.expires_at or NEVER, lot.at, lot.pk
+
+    lots = LedgerEntry.objects(organization=entry.organization, remaining__gt=0).only(*names)
+    for lot in sorted(lots, key=place):
         taken = min(units, lot.remaining)
         LedgerEntry.objects(id=lot.pk).update_one(inc__remaining=-taken)
         units -= taken

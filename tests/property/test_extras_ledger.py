@@ -151,6 +151,19 @@ def test_a_refund_takes_from_what_it_paid_for(app):
     assert (left_of("topup:1"), left_of("topup:2"), extras.balance_of(ORGANIZATIONS[0])) == (0, 100, 100)
 
 
+def test_a_second_refund_takes_what_came_back_of_the_first_though_another_pack_ends_sooner(app):
+    """Else the other pack would be used up, and what came back could expire: twice the units that were bought."""
+    mine = {"payment_intent": "pi_1", "expires_at": NOW + timedelta(days=30)}
+    lot = entry("topup", 100, "topup:1", **mine).entry
+    entry("topup", 100, "topup:2", payment_intent="pi_2", expires_at=NOW + timedelta(days=10))
+    entry("refund", -100, "refund:1", lot=lot.pk, payment_intent="pi_1")
+    entry("refund_reversed", 100, "refund_reversed:1", lot=lot.pk, **mine)
+    entry("refund", -60, "refund:2", lot=lot.pk, payment_intent="pi_1")
+    assert (left_of("refund_reversed:1"), left_of("topup:2")) == (40, 100)
+    entry("debit", -50, "usage:1")
+    assert (left_of("refund_reversed:1"), left_of("topup:2")) == (40, 50)
+
+
 def test_what_is_owed_is_paid_before_anything_can_be_used(app):
     entry("debit", -70, "debit:1")
     booked = entry("topup", 100, "topup:1")
