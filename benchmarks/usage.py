@@ -77,7 +77,7 @@ def _recorded(installation: Installation, app: Any, count: int) -> float:
     people = itertools.islice(itertools.cycle(_people(installation)), count)
     begun = time.perf_counter()
     for number, org_id in enumerate(people):
-        usage.record(org_id, f"{run}-{number}", UNITS, plans=billing.plans, now=billing.clock(), settles=True)
+        usage.record(org_id, f"{run}-{number}", UNITS, plans=billing.plans, now=billing.clock(), metered=True)
     return count / (time.perf_counter() - begun)
 
 

@@ -100,7 +100,7 @@ def record_usage(query: dict, body: dict) -> dict[str, Any]:
         body["breakdown"],
         plans=runtime.plans,
         now=runtime.clock(),
-        settles=runtime.settings.meter_mode,
+        metered=runtime.settings.meter_mode,
     )
     names = ("organization", "key", "units", "within", "week", "quota", "used", "extras", "at")
     left = None if found.quota is None else max(0, found.quota - found.used)
@@ -114,4 +114,5 @@ def record_usage(query: dict, body: dict) -> dict[str, Any]:
 def show_entitlements(query: dict, org_id: ObjectId) -> usage.Entitlement:
     """Say what an organization may do now, and why not; always 200, also for one that nobody has told of."""
     grace = timedelta(days=runtime.settings.grace_days)
-    return usage.entitlement_of(org_id, plans=runtime.plans, now=runtime.clock(), grace=grace)
+    metered = runtime.settings.meter_mode
+    return usage.entitlement_of(org_id, plans=runtime.plans, now=runtime.clock(), grace=grace, metered=metered)

@@ -4,7 +4,7 @@
 
 from .booking import Booked, balance_of, book, enter, find_entry, in_turn, overflow_owed
 from .dispute_credit import Wanted, credit_dispute, foretell_credit
-from .expiry import Expired, expire, find_expired
+from .expiry import Expired, expire, expire_ended, find_ended, find_expired, spendable_of
 from .payments import Dispute, Payment, Refund, foresee_payment, settle_payment
 from .topups import PackRefused, TopUp, book_top_up, find_top_up, read_top_up
 
@@ -23,6 +23,8 @@ __all__ = [
     "credit_dispute",
     "enter",
     "expire",
+    "expire_ended",
+    "find_ended",
     "find_entry",
     "find_expired",
     "find_top_up",
@@ -32,4 +34,5 @@ __all__ = [
     "overflow_owed",
     "read_top_up",
     "settle_payment",
+    "spendable_of",
 ]

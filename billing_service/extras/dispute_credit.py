@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from ..documents import LedgerEntry
 from ..errors import (
+    BillingError,
     ChargeUnknown,
     CreditRequestMismatch,
     DisputeNotWon,
@@ -185,7 +186,7 @@ def _units(debit: LedgerEntry, wanted: Wanted, account: Account | None) -> int:
     )
 
 
-def _paid_out(wanted: Wanted) -> NothingToCredit:
+def _paid_out(wanted: Wanted) -> BillingError:
     return NothingToCredit(
         f"Refunds or other disputes of {wanted.charge_id} have taken away what the dispute gave back, so its units are "
         "gone. Nothing was credited."

@@ -1,7 +1,7 @@
-"""Units that are over: what remains of a lot at its end is booked out, once."""
+"""Units that are over: what remains of a lot at its end is booked out, once: each night, or before somebody takes."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from mongoengine import Q
 
 from ..documents import STORE_ERRORS, LedgerEntry
 from ..observability import log
-from .booking import book
+from .booking import balance_of, book, enter
 
 PAGE = 100
 FIRST = ObjectId("0" * 24)
@@ -51,21 +51,33 @@ def expire(done: Expired, *, now: datetime, stop: Callable[[], bool]) -> Expired
     return done
 
 
+def find_ended(org_ids: Iterable[ObjectId], now: datetime) -> Any:
+    """Lots of organizations that are over and hold units: nobody may use them, though they are not booked out yet."""
+    return LedgerEntry.objects(organization__in=list(org_ids), remaining__gt=0, expires_at__lte=now)
+
+
+def expire_ended(org_id: ObjectId, now: datetime) -> None:
+    """Book out what is over of an organization, inside the caller's transaction, which is about to take from it."""
+    for lot in find_ended([org_id], now):
+        enter(_expiration(lot, now))
+
+
+def spendable_of(org_id: ObjectId, now: datetime) -> int:
+    """The balance without what is over, in units; negative: owed."""
+    balance = balance_of(org_id)
+    return balance - sum(find_ended([org_id], now).scalar("remaining")) if balance > 0 else balance
+
+
+def _expiration(lot: LedgerEntry, now: datetime) -> dict[str, Any]:
+    about = {name: getattr(lot, name) for name in ("organization", "payment_intent", "charge")}
+    what = {"kind": "expiration", "units": -lot.remaining, "ref": f"expiration:{lot.pk}", "lot": lot.pk}
+    return about | what | {"amount": 0, "at": now}
+
+
 def _expire(lot: LedgerEntry, now: datetime, counts: Counter) -> None:
     """Whatever was spent since the lot was read stays spent: the entry takes at most what remains by then."""
-    about = {name: getattr(lot, name) for name in ("organization", "payment_intent", "charge")}
     try:
-        booked = book(
-            about
-            | {
-                "kind": "expiration",
-                "units": -lot.remaining,
-                "ref": f"expiration:{lot.pk}",
-                "lot": lot.pk,
-                "amount": 0,
-                "at": now,
-            }
-        )
+        booked = book(_expiration(lot, now))
     except STORE_ERRORS:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from bson import ObjectId
 
 from ..documents import LedgerEntry
 from .booking import Booked, enter
+from .expiry import expire_ended
 from .lifetimes import expiry_of_returned
 from .topups import find_top_up
 
@@ -55,16 +56,19 @@ class Payment:
         return [each.id for each in self.refunds if each.failed]
 
 
-def settle_payment(payment: Payment, now: datetime) -> list[Booked]:
+def settle_payment(payment: Payment, now: datetime, *, metered: bool = False) -> list[Booked]:
     """Book what refunds and disputes of a payment take and give back, inside the caller's transaction.
 
-    What was booked before stands, so a payment can be settled by every event of it, in any order.
+    What was booked before stands, so a payment can be settled by every event of it, in any order. `metered`
+    (METER_MODE): what is over by `now` has expired, and is not taken.
     """
     # Written by every look: of two at once one starts over and reads what the other has booked and learnt. A refund
     # that failed is remembered, because an older look may come later and show it as it was before.
     lot = LedgerEntry.objects(payment_intent=payment.payment_intent, kind="topup").modify(
         new=True, inc__looks=1, add_to_set__failed_refunds=payment.failed
     )
+    if metered:
+        expire_ended(lot.organization, now)
     account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
     booked = []
     for fields in account.due(lot.failed_refunds):

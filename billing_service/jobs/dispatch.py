@@ -42,6 +42,7 @@ def desk() -> Desk:
         plans=runtime.plans,
         retry_delays=runtime.settings.webhook_retry_delays,
         clock=runtime.clock,
+        metered=runtime.settings.meter_mode,
     )
 
 

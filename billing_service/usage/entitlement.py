@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from ..documents import Organization, Subscription, UsageWeek, week_of, week_start
-from ..extras import balance_of
+from ..extras import balance_of, spendable_of
 from ..plans import Plans
 from ..subscriptions.statuses import holds
 
@@ -39,14 +39,17 @@ class Entitlement:
     grace_until: datetime | None
 
 
-def entitlement_of(org_id: ObjectId, *, plans: Plans, now: datetime, grace: timedelta) -> Entitlement:
-    """What the organization may do; one that nobody has told of may do nothing."""
+def entitlement_of(org_id: ObjectId, *, plans: Plans, now: datetime, grace: timedelta, metered: bool) -> Entitlement:
+    """What the organization may do; one that nobody has told of may do nothing.
+
+    `metered` (METER_MODE): extras that are over have expired, also before the night that books them out.
+    """
     organization = Organization.objects(id=org_id).only("plan").first()
     row = Subscription.objects(organization=org_id).only("status", "past_due_since", "override").first()
     week = UsageWeek.objects(organization=org_id, week=week_of(now)).only("quota", "used").first()
     plan = (organization.plan or plans.free) if organization else None
     quota = plans.quota(plan) if week is None or week.quota is None else week.quota
-    used, extras = week.used if week else 0, balance_of(org_id)
+    used, extras = week.used if week else 0, spendable_of(org_id, now) if metered else balance_of(org_id)
     left = None if quota is None else max(0, quota - used)
     grace_until = _grace_until(row, grace, now)
     code = _code(plan, left, extras, grace_until, now)

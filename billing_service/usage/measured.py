@@ -15,13 +15,17 @@ MOST_NAMES = 100
 
 @dataclass(frozen=True)
 class Usage:
-    """Units that an organization used, under the SaaS's own key, and which parts of them it gives a name."""
+    """Units that an organization used, under the SaaS's own key, and which parts of them it gives a name.
+
+    `metered`: METER_MODE is on, so its extras expire.
+    """
 
     organization: ObjectId
     key: str
     units: int
     at: datetime
     breakdown: Mapping[str, int]
+    metered: bool
 
     @property
     def week(self) -> str:

@@ -38,25 +38,25 @@ def record(
     *,
     plans: Plans,
     now: datetime,
-    settles: bool,
+    metered: bool,
 ) -> UsageRecord:
     """Record usage; the same key and body again are the record that there is, whenever it was made.
 
-    What is beyond the quota is taken from extras, which may then be owed. `settles`: whoever makes the week also
-    settles what earlier weeks owe (METER_MODE). Raises OrganizationNotFound, UsageMismatch, and Conflict if others were
-    first every time.
+    What is beyond the quota is taken from extras, which may then be owed. `metered` (METER_MODE): extras that are
+    over have expired, and whoever makes the week also settles what earlier weeks owe. Raises OrganizationNotFound,
+    UsageMismatch, and Conflict if others were first every time.
     """
-    usage = Usage(org_id, key, units, now, dict(breakdown or {}))
+    usage = Usage(org_id, key, units, now, dict(breakdown or {}), metered)
     with contextlib.suppress(Interrupted):  # whoever wrote for all was stopped; the key says what became of it
         if made := together.put(usage):
             return made
-    return _record_alone(usage, plans, settles)
+    return _record_alone(usage, plans)
 
 
-def _record_alone(usage: Usage, plans: Plans, settles: bool) -> UsageRecord:
+def _record_alone(usage: Usage, plans: Plans) -> UsageRecord:
     for attempt in range(TRIES):
         try:
-            return in_transaction(_recorder(usage, plans, settles))
+            return in_transaction(_recorder(usage, plans))
         except (DuplicateKeyError, NotUniqueError, _Repeated) as error:
             # The key was used before, or the week or the balance was made by somebody else meanwhile.
             if known := UsageRecord.objects(organization=usage.organization, key=usage.key).first():
@@ -72,9 +72,9 @@ def _record_alone(usage: Usage, plans: Plans, settles: bool) -> UsageRecord:
     )
 
 
-def _recorder(usage: Usage, plans: Plans, settles: bool) -> Callable[[], UsageRecord]:
+def _recorder(usage: Usage, plans: Plans) -> Callable[[], UsageRecord]:
     def write() -> UsageRecord:
-        before = _count(usage) or _open_week(usage, plans, settles)
+        before = _count(usage) or _open_week(usage, plans)
         quota, used = before["quota"], before["used"]
         within = usage.units if quota is None else min(usage.units, max(0, quota - used))
         balance = _debit(usage, usage.units - within)
@@ -108,7 +108,7 @@ def _added(path: str, units: int) -> dict[str, Any]:
     return {"$cond": [{"$or": [is_there, {"$lt": [names, MOST_NAMES]}]}, counted, "$$REMOVE"]}
 
 
-def _open_week(usage: Usage, plans: Plans, settles: bool) -> dict[str, Any]:
+def _open_week(usage: Usage, plans: Plans) -> dict[str, Any]:
     """Make the week by the organization's plan and count on it; returns the week as it was before that.
 
     A change of the plan makes the week too: one of the two conflicts, so no quota is that of a former plan.
@@ -124,7 +124,7 @@ def _open_week(usage: Usage, plans: Plans, settles: bool) -> dict[str, Any]:
     made = UsageWeek._get_collection().update_one(*write, upsert=True).upserted_id is not None
     if made and quota is None:
         log.error("plan_unknown", alert=True, organization=str(usage.organization), plan=organization.plan)
-    if settles:
+    if usage.metered:
         settle(usage.organization, usage.at)
     before = _count(usage, {"$exists": True})
     assert before is not None
@@ -132,7 +132,9 @@ def _open_week(usage: Usage, plans: Plans, settles: bool) -> dict[str, Any]:
 
 
 def _debit(usage: Usage, overflow: int) -> int:
-    """Take what is beyond the quota from extras; returns their balance. Raises _Repeated."""
+    """Take what is beyond the quota from extras that are not over; returns their balance. Raises _Repeated."""
+    if usage.metered:
+        extras.expire_ended(usage.organization, usage.at)
     if not overflow:
         return extras.balance_of(usage.organization)
     ref = f"usage:{usage.organization}:{usage.key}"

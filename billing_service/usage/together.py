@@ -1,10 +1,11 @@
 """Usage that arrives at the same time in one process: one transaction for all of it that is plain.
 
-Plain is what the week's quota covers, under keys that are new. All else is recorded alone, and tells of its own errors.
+Plain is what the week's quota covers, under keys that are new, of who has no extras that are over. All else is recorded
+alone, and tells of its own errors.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
+from .. import extras
 from ..documents import STORE_ERRORS, ExtraBalance, UsageRecord, UsageWeek, in_transaction
 from ..group_commit import GroupCommit
 from ..observability import log
@@ -35,12 +37,14 @@ def _record_all(usages: Sequence[Usage]) -> Ends:
 
 def _write(usages: Sequence[Usage]) -> Ends:
     weeks = _weeks(usages)
+    ended = _with_ended_extras(usages, weeks.values())
     moved: dict[ObjectId, Counter] = defaultdict(Counter)
     ends: Ends = []
     keys = set()
     for usage in usages:
         week, key = weeks.get((usage.organization, usage.week)), (usage.organization, usage.key)
-        if week is None or week["used"] + usage.units > week["quota"] or key in keys:
+        seen = key in keys or usage.organization in ended
+        if week is None or seen or week["used"] + usage.units > week["quota"]:
             ends.append(None)
             continue
         keys.add(key)
@@ -62,10 +66,20 @@ def _weeks(usages: Sequence[Usage]) -> dict[tuple[ObjectId, str], dict[str, Any]
         "week": {"$in": list({usage.week for usage in usages})},
         "quota": {"$gte": 0},
     }
-    extras = {"from": ExtraBalance._get_collection_name(), "as": "balance"}
-    beside = {"$lookup": extras | {"localField": "organization", "foreignField": "_id"}}
+    balances = {"from": ExtraBalance._get_collection_name(), "as": "balance"}
+    beside = {"$lookup": balances | {"localField": "organization", "foreignField": "_id"}}
     found = UsageWeek._get_collection().aggregate([{"$match": held}, beside])
     return {(each["organization"], each["week"]): each for each in found}
+
+
+def _with_ended_extras(usages: Sequence[Usage], weeks: Iterable[dict[str, Any]]) -> set[ObjectId]:
+    """Whose extras have ended and are not booked out yet: recording alone does that first."""
+    held = {week["organization"] for week in weeks for each in week["balance"] if each["units"] > 0}
+    asked = [usage for usage in usages if usage.metered and usage.organization in held]
+    if not asked:
+        return set()
+    ended = extras.find_ended({usage.organization for usage in asked}, max(usage.at for usage in asked))
+    return set(ended.scalar("organization"))
 
 
 def _count(week: dict[str, Any], usage: Usage) -> Counter:

@@ -113,7 +113,7 @@ def _book(errand: Errand, desk: Desk) -> None:
         extras.book_top_up(errand.top_up, desk.clock())
         ledger.wake_unknown(reason=TOPUP_MISSING, organization=errand.top_up.organization)
     if errand.payment:
-        extras.settle_payment(errand.payment, desk.clock())
+        extras.settle_payment(errand.payment, desk.clock(), metered=desk.metered)
 
 
 def _wake_attached(change: Change, errands: Sequence[Errand]) -> None:

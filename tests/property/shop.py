@@ -179,7 +179,7 @@ class Shop:
     # Ours
 
     def desk(self, stripe=None, clock=None):
-        return Desk(stripe or self.stripe, PLANS, LATER, clock or self.clock)
+        return Desk(stripe or self.stripe, PLANS, LATER, clock or self.clock, metered=True)
 
     def handle(self, *, later=False):
         if later:
@@ -227,7 +227,8 @@ class Shop:
 
     def use(self, key, units):
         key, before = f"key-{key}", LedgerEntry.objects.filter(kind="debit").count()
-        told = {"plans": PLANS, "now": self.clock(), "settles": True}
+        is_new = key not in self.recorded
+        told = {"plans": PLANS, "now": self.clock(), "metered": True}
         try:
             usage.record(self.org_id, key, units, **told)
         except UsageMismatch:
@@ -235,6 +236,8 @@ class Shop:
             assert LedgerEntry.objects.filter(kind="debit").count() == before
         else:
             assert self.recorded.setdefault(key, units) == units
+            ended = extras.find_ended([self.org_id], self.clock())
+            assert not is_new or not list(ended), "what is over can be used"
 
     def expire(self, dies_after):
         """The daily job; it may die after so many lots."""

@@ -16,12 +16,13 @@ from ...stripe_gateway import StripeGateway
 
 @dataclass(frozen=True)
 class Desk:
-    """What handling an event needs of the running process."""
+    """What handling an event needs of the running process; `metered`: METER_MODE is on, so extras expire."""
 
     stripe: StripeGateway
     plans: Plans
     retry_delays: tuple[int, ...]
     clock: Callable[[], datetime]
+    metered: bool = False
 
 
 @dataclass(frozen=True)

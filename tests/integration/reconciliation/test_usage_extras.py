@@ -47,7 +47,7 @@ def uses(runtime):
 
     def record(org_id, units, days_ago=0):
         at = runtime.clock() - timedelta(days=days_ago)
-        return usage.record(org_id, str(ObjectId()), units, plans=runtime.plans, now=at, settles=True)
+        return usage.record(org_id, str(ObjectId()), units, plans=runtime.plans, now=at, metered=True)
 
     return record
 

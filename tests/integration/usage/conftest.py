@@ -39,7 +39,7 @@ class User:
         self.org_id, self.plans = org_id, plans
 
     def use(self, key, units, now, **more):
-        return usage.record(self.org_id, key, units, plans=self.plans, now=now, **({"settles": True} | more))
+        return usage.record(self.org_id, key, units, plans=self.plans, now=now, **({"metered": True} | more))
 
     def gets(self, units, ref, kind="topup", **more):
         at = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from bson import ObjectId
 
 def answered(usage, plans, org_id, each):
     at = datetime.fromisoformat(each["at"])
-    made = usage.record(org_id, each["key"], each["units"], plans=plans, now=at, settles=True)
+    made = usage.record(org_id, each["key"], each["units"], plans=plans, now=at, metered=True)
     return {"key": made.key, "within": made.within, "used": made.used, "extras": made.extras, "week": made.week}
 
 

@@ -114,10 +114,11 @@ with app.app_context():
     for line in sys.stdin:
         order = json.loads(line)
         at = datetime.fromisoformat(order["at"])
-        made = usage.record(ObjectId(order["orgId"]), order["key"], 10, plans=plans, now=at, settles=True)
+        made = usage.record(ObjectId(order["orgId"]), order["key"], 10, plans=plans, now=at, metered=True)
         slot = row_of("weekly_reset").latest_slot(at)
         told = {"zone": time.localtime(at.timestamp()).tm_zone, "week": made.week, "slot": slot.isoformat()}
-        told["entitled"] = usage.entitlement_of(made.organization, plans=plans, now=at, grace=at - at).week
+        asked = {"plans": plans, "now": at, "grace": at - at, "metered": True}
+        told["entitled"] = usage.entitlement_of(made.organization, **asked).week
         told["local"] = datetime.fromtimestamp(at.timestamp()).strftime("%G-W%V")
         sys.stdout.write(json.dumps(told | {"start": week_start(at).isoformat()}) + chr(10))
 """

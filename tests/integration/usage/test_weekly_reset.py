@@ -150,7 +150,7 @@ def test_usage_before_the_reset_changes_nothing_of_the_sum(user, clock):
 
 def test_usage_before_the_reset_without_settling_neither(user, clock):
     it = user("free", owes=700)
-    it.use("monday", 600, MONDAY, settles=False)
+    it.use("monday", 600, MONDAY, metered=False)
     assert (it.balance, it.week("2026-W49").used) == (-700, 600)
     assert weekly_reset()["units_settled"] == 400
     assert (it.balance, it.week("2026-W49").used) == (-300, 1_000)

@@ -294,6 +294,22 @@ def test_what_expired_is_not_taken_again(bought, stripe, arrive, run, runtime):
     assert extras.balance_of(it.org_id) == -30_000
 
 
+@pytest.mark.parametrize("metered", [True, False])
+def test_what_is_over_and_not_booked_out_yet_is_not_taken(bought, stripe, arrive, desk, runtime, metered):
+    """With METER_MODE it makes no difference whether the refund or the night's job comes first."""
+    it, charge = bought()
+    used = {"organization": it.org_id, "kind": "debit", "units": -30_000, "ref": "usage:1", "at": runtime.clock()}
+    extras.book(used)
+    stripe.refunds.create({"charge": charge.id, "amount": PAID // 2})
+    arrive("refund.created")
+    over = runtime.clock() + timedelta(days=400)
+    handle_due(replace(desk, clock=lambda: over, metered=metered), stop=lambda: False)
+    assert extras.expire(extras.Expired(runtime.clock()), now=over, stop=lambda: False).counts["failed"] == 0
+    taken = [units for kind, units in kinds() if kind in ("expiration", "refund")]
+    assert taken == ([-70_000, -30_000] if metered else [-50_000, -20_000])
+    assert extras.balance_of(it.org_id) == (-30_000 if metered else 0)
+
+
 def test_it_is_in_the_timeline(bought, stripe, arrive, run, client, admin):
     it, charge = bought()
     refund = stripe.refunds.create({"charge": charge.id, "amount": 1_000})
