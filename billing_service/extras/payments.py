@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from ..documents import LedgerEntry
 from .booking import Booked, enter
-from .expiry import expire_ended
+from .expiry import expire_ended, find_ended
 from .lifetimes import expiry_of_returned
 from .topups import find_top_up
 
@@ -91,11 +91,14 @@ def begin_look(payment_intent: str | None) -> None:
         LedgerEntry.objects(payment_intent=payment_intent, kind="topup").update_one(inc__looks=1)
 
 
-def foresee_payment(payment: Payment) -> int:
-    """How many units settling would move; nothing is written."""
+def foresee_payment(payment: Payment, now: datetime, *, metered: bool = False) -> int:
+    """How many units settling would move, those that are over by `now` among them; nothing is written."""
     lot = LedgerEntry.objects(payment_intent=payment.payment_intent, kind="topup").first()
     account = Account(lot, LedgerEntry.objects(payment_intent=payment.payment_intent), payment)
-    return sum(fields["units"] for fields in account.due([*lot.failed_refunds, *payment.failed]))
+    ended = list(find_ended([lot.organization], now)) if metered else []
+    account.expired += sum(each.remaining for each in ended if each.payment_intent == payment.payment_intent)
+    moved = sum(fields["units"] for fields in account.due([*lot.failed_refunds, *payment.failed]))
+    return moved - sum(each.remaining for each in ended)
 
 
 class Account:

@@ -216,18 +216,18 @@ def foresee(event_id: str, *, force: bool, desk: Desk, livemode: bool) -> Foreca
             raise
         return Forecast("dead", event.organization, "handler_failed", f"{type(error).__name__}: {message_of(error)}")
     names = [signal.name for signal in errand.signals] + [signal.name for signal in (change.signals if change else ())]
-    moved = _extras_after(errand)
+    moved = _extras_after(errand, desk)
     return Forecast(errand.outcome, errand.organization, change=change, signals=tuple(names), extras=moved)
 
 
-def _extras_after(errand: Errand) -> tuple[int, int] | None:
+def _extras_after(errand: Errand, desk: Desk) -> tuple[int, int] | None:
     if errand.organization is None:
         return None
     units = 0
     if errand.top_up and extras.find_entry(errand.top_up.ref) is None:
         units = errand.top_up.units
     if errand.payment:
-        units = extras.foresee_payment(errand.payment)
+        units = extras.foresee_payment(errand.payment, desk.clock(), metered=desk.metered)
     before = extras.balance_of(errand.organization)
     return (before, before + units) if units else None
 

@@ -1,11 +1,13 @@
 """Refunds that fail and disputes that are won, one after the other: once all money is back all units are, no more."""
 
+import threading
 from datetime import timedelta
 
 import pytest
 
 from billing_service import extras
-from billing_service.documents import LedgerEntry
+from billing_service.documents import ExtraBalance, LedgerEntry
+from billing_service.webhooks.extras import payment_shown
 
 UNITS, PAID = 100_000, 4_900
 COMPLETED, WITHDRAWN = "checkout.session.completed", "charge.dispute.funds_withdrawn"
@@ -155,3 +157,35 @@ def test_a_dry_run_foretells_the_same(bought, refunded, failed, disputed, credit
     sandbox.close_dispute(dispute, "won")
     answer = credit(2, "?dryRun=true")
     assert (answer.status_code, answer.json["units"]) == (200, 40)
+
+
+def test_a_refund_that_moves_no_unit_still_counts_for_a_credit_at_the_same_time(
+    app, bought, refunded, disputed, stripe, sandbox, desk
+):
+    """499 cents are a unit, 480 are none, and 19 more are none beside the dispute: who books first does not matter."""
+    it, charge = bought
+    LedgerEntry.objects(kind="topup").update(units=10, remaining=10)
+    ExtraBalance.objects(organization=it.org_id).update(units=10)
+    assert units(f"refund:{refunded(480)}") == 0
+    dispute = disputed(2_440)
+    assert units(f"dispute:{dispute}") == -5
+    sandbox.close_dispute(dispute, "won")
+    stripe.refunds.create({"charge": charge.id, "amount": 19})
+    seen = payment_shown(desk.stripe.charge(charge.id).value, {"object": "charge"}, desk.stripe)
+
+    def settle():
+        with app.app_context():
+            extras.in_turn(lambda: extras.settle_payment(seen, desk.clock()), "it")
+
+    other = threading.Thread(target=settle)
+
+    def meanwhile(outcome):
+        if not other.ident:
+            other.start()
+            other.join(1)
+
+    wanted = extras.Wanted(charge.id, 2_440, "credit-1")
+    told = {"actor": "ada", "note": None, "also": meanwhile}
+    extras.credit_dispute(it.org_id, wanted, stripe=desk.stripe, now=desk.clock(), **told)
+    other.join()
+    assert extras.balance_of(it.org_id) == 10 - 1

@@ -11,6 +11,7 @@ import pytest
 from billing_service import extras
 from billing_service.documents import LedgerEntry, OutboxSignal, RefundRequest, WebhookEvent, database_now
 from billing_service.webhooks import handle_due
+from billing_service.webhooks.replay import foresee
 
 APPLIED = ("succeeded", "applied", None)
 COMPLETED = "checkout.session.completed"
@@ -301,9 +302,12 @@ def test_what_is_over_and_not_booked_out_yet_is_not_taken(bought, stripe, arrive
     used = {"organization": it.org_id, "kind": "debit", "units": -30_000, "ref": "usage:1", "at": runtime.clock()}
     extras.book(used)
     stripe.refunds.create({"charge": charge.id, "amount": PAID // 2})
-    arrive("refund.created")
+    [event_id] = arrive("refund.created")
     over = runtime.clock() + timedelta(days=400)
-    handle_due(replace(desk, clock=lambda: over, metered=metered), stop=lambda: False)
+    late = replace(desk, clock=lambda: over, metered=metered)
+    foretold = foresee(event_id, force=False, desk=late, livemode=False).extras
+    handle_due(late, stop=lambda: False)
+    assert foretold == (70_000, extras.balance_of(it.org_id))
     assert extras.expire(extras.Expired(runtime.clock()), now=over, stop=lambda: False).counts["failed"] == 0
     taken = [units for kind, units in kinds() if kind in ("expiration", "refund")]
     assert taken == ([-70_000, -30_000] if metered else [-50_000, -20_000])
