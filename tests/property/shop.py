@@ -13,12 +13,9 @@ from mongoengine.connection import get_db
 from billing_service import extras, usage
 from billing_service.documents import (
     EPOCH,
-    ExtraBalance,
     LedgerEntry,
     Organization,
     Subscription,
-    UsageRecord,
-    UsageWeek,
     WebhookEvent,
     week_start,
 )
@@ -27,6 +24,7 @@ from billing_service.plans import Pack, Plan, Plans
 from billing_service.sandbox.stripe.control import ControlError
 from billing_service.stripe_gateway import StripeGateway, VerifiedEvent
 from billing_service.webhooks import Desk, handle_due, receive
+from tests.property.extras_books import check_books
 from tests.property.halting import Attempt
 
 # Units and prices that do not divide, and a pack of which a cent is less than a unit.
@@ -271,55 +269,7 @@ class Shop:
     # What has to hold
 
     def check(self):
-        entries = list(LedgerEntry.objects)
-        assert {each.organization for each in entries} <= {self.org_id}
-        refs = [each.ref for each in entries]
-        assert len(refs) == len(set(refs)), "a reference is there twice"
-        stored = ExtraBalance.objects(organization=self.org_id).first()
-        balance = stored.units if stored else 0
-        assert balance == sum(each.units for each in entries), "the balance is not the sum"
-        assert sum(each.remaining or 0 for each in entries) == max(0, balance), "the lots hold something else"
-        assert all(0 <= each.remaining <= each.units for each in entries if each.units > 0)
-        assert not stored or 0 <= stored.claimed <= max(0, -balance)
-        self._check_lots(entries)
-        self._check_weeks(entries)
-
-    def _check_lots(self, entries):
-        lots = {each.pk: each for each in entries}
-        for each in entries:
-            if each.kind == "expiration":
-                lot = lots[each.lot]
-                assert (lot.remaining, lot.expires_at <= each.at) == (0, True)
-                assert -each.units <= lot.units
-        for lot in (each for each in entries if each.kind == "topup" and each.payment_intent):
-            self._check_payment(lot, [each for each in entries if each.payment_intent == lot.payment_intent])
-
-    def _check_payment(self, lot, entries):
-        """The units that are taken are those of the money that is gone by the books, at every moment."""
-        back = -sum(each.units for each in entries if each.kind not in ("topup", "expiration"))
-        over = -sum(each.units for each in entries if each.kind == "expiration")
-        assert 0 <= back <= lot.units - over, "more came back than was taken, or more was taken than bought"
-        gone = sum(each.amount for each in entries if each.kind in ("refund", "debit"))
-        gone -= sum(each.amount for each in entries if each.kind in ("refund_reversed", "adjustment"))
-        wanted = lot.units * min(gone, lot.amount) // lot.amount
-        took = {each.ref: each.amount for each in entries if each.kind == "debit"}
-        credited = {each.ref: each.amount for each in entries if each.kind == "adjustment"}
-        # The credit of a part is rounded down; what has expired is not taken again.
-        parts = sum(took[ref.replace("dispute_credit:", "dispute:")] > amount for ref, amount in credited.items())
-        assert min(wanted, lot.units - over) <= back <= wanted + parts
-
-    def _check_weeks(self, entries):
-        records, weeks = list(UsageRecord.objects), list(UsageWeek.objects)
-        for week in weeks:
-            mine = [each for each in records if each.week == week.week]
-            assert week.used - week.settled == sum(each.within for each in mine)
-            assert week.overflow == sum(each.units - each.within for each in mine)
-            assert week.used <= week.quota
-        assert {each.key: each.units for each in records} == self.recorded
-        assert sum(week.settled for week in weeks) == sum(each.units for each in entries if each.kind == "settlement")
-        assert sum(week.overflow for week in weeks) == -sum(
-            each.units for each in entries if each.ref.startswith("usage:")
-        )
+        check_books(self.org_id, self.recorded)
 
     def settle(self, backwards):
         """All go on, everything is told and handled."""
