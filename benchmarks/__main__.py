@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from . import accepting, applying, console, letters, machine, reconciling, resetting, sustaining, usage
+from . import accepting, admin, applying, console, ledger, letters, machine, reconciling, resetting, sustaining, usage
 from .installation import installed
 from .scale import FULL, LONG, QUICK
 
@@ -25,8 +25,10 @@ def main() -> None:
         accepted = accepting.run(installation, scale)
         applying.run(installation, scale)
         sustaining.run(installation, scale, accepted)
-        console.run(installation, scale)
-        letters.run(installation, scale)
+        admin.run(installation, scale)
+        with ledger.filled(installation, scale) as uri:
+            letters.run(installation, scale, uri)
+            console.run(installation, scale, uri)
         reconciling.run(installation, scale)
         usage.run(installation, scale)
         resetting.run(installation, scale)

@@ -1,72 +1,124 @@
-"""What an admin waits for: the customer view and sync, each beside the Stripe requests that it needs."""
+"""The console in Chromium: how long until a person sees the first data, with a full ledger and with an empty one."""
 
+import contextlib
 import os
-import time
-from collections.abc import Callable
+import shutil
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import mongoengine
-
-from billing_service import create_app, observability, tokens
-from billing_service.documents import Subscription
+from billing_service import create_app, tokens
 from billing_service.settings import Settings
 
 from .installation import Installation
-from .scale import Scale, in_turn
+from .ledger import emptied
+from .scale import Scale
 
-PAIRS = 3
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+MOST = 2.0
+SECONDS = 60
+# Each view: its address, what its first data are, and what is there when all its parts are.
+VIEWS = {
+    "Overview": ("#/overview", ".tiles", "#letters ~ div:not([aria-busy]) :is(table, .empty)"),
+    "Customer": (
+        "#/customer/{org_id}",
+        ".verdict",
+        ".charge, #payments ~ div .empty; .timeline li, #timeline ~ div .empty",
+    ),
+}
+# Notes in the page when each of `window.wanted` is first there; from the navigation, in milliseconds.
+WATCH = """
+window.seen = {};
+const observer = new MutationObserver(() => {
+  for (const [name, all] of Object.entries(window.wanted)) {
+    if (name in window.seen || !all.every((each) => document.querySelector(each))) continue;
+    window.seen[name] = performance.now();
+  }
+  if (Object.keys(window.seen).length < Object.keys(window.wanted).length) return;
+  observer.disconnect();
+  document.documentElement.dataset.seen = "all";
+});
+observer.observe(document, { childList: true, subtree: true, attributes: true });
+"""
 
 
-def run(installation: Installation, scale: Scale) -> None:
-    """Print both comparisons."""
-    observability.configure("ERROR")
+@dataclass(frozen=True)
+class Served:
+    """A web process on a database, and a browser's session that is signed in there."""
+
+    url: str
+    context: Any
+
+
+def run(installation: Installation, scale: Scale, uri: str) -> None:
+    """Print the time to the first data of each view, with both ledgers, and their ratio."""
+    program = next((found for found in map(shutil.which, PROGRAMS) if found), None)
+    if program is None:
+        print("Console: not measured, there is no Chromium here (on Debian: apt-get install chromium)")
+        return
+    print(f"Console: in Chromium, medians of {scale.opened} times in turn")
+    with _two(installation, uri, program) as (full, empty):
+        for name, (address, first, whole) in VIEWS.items():
+            place = address.format(org_id=installation.population.org_id(0))
+            wanted = {"first": [first], "whole": whole.split("; ")}
+            pairs = [_both(full, empty, place, wanted, number=number) for number in range(scale.opened + 1)]
+            _tell(f"{name}, first data", [(mine["first"], other["first"]) for mine, other in pairs[1:]])
+            _tell(f"{name}, all of it", [(mine["whole"], other["whole"]) for mine, other in pairs[1:]])
+
+
+def _both(full: Served, empty: Served, *how: Any, number: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Both, each the first one every other time."""
+    if number % 2:
+        other = _opened(empty, *how)
+        return _opened(full, *how), other
+    return _opened(full, *how), _opened(empty, *how)
+
+
+def _tell(name: str, pairs: list[tuple[float, float]]) -> None:
+    mine, other = (statistics.median(each) for each in zip(*pairs, strict=True))
+    limit = f", at most {MOST}" if name.endswith("first data") else ""
+    print(f"  {name:<34}{mine:7.0f} ms   empty {other:.0f} ms   ratio {mine / other:.2f}{limit}")
+
+
+@contextlib.contextmanager
+def _two(installation: Installation, uri: str, program: str) -> Iterator[tuple[Served, Served]]:
+    """The same on the full ledger and on an empty one, both with the first organization."""
+    from playwright.sync_api import sync_playwright
+
+    client = installation.database.client
+    with emptied(installation, "empty") as other, sync_playwright() as playwright:
+        for name in ("letters", "empty"):
+            for rows in ("organizations", "subscriptions"):
+                key = {"_id" if rows == "organizations" else "organization": installation.population.org_id(0)}
+                client[name][rows].replace_one(key, installation.database[rows].find_one(key), upsert=True)
+        with installation.web(uri) as full, installation.web(other) as empty:
+            browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+            token = _token(installation)
+            yield _served(browser, full.port, token), _served(browser, empty.port, token)
+            browser.close()
+
+
+def _token(installation: Installation) -> str:
     app = create_app(Settings.from_env(os.environ | installation.environment))
-    runtime, client = app.extensions["billing"], app.test_client()
-    org_id = installation.population.org_id(0)
-    print("Admin: in one process, medians of pairs")
+    with app.app_context():
+        return tokens.issue(app.extensions["billing"].settings, "bench", ["admin"], 3600)
+
+
+def _served(browser: Any, port: int, token: str) -> Served:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.add_init_script(f"sessionStorage.setItem('billing-console-token', '{token}');")
+    return Served(f"http://127.0.0.1:{port}/console", context)
+
+
+def _opened(served: Served, address: str, wanted: dict[str, list[str]]) -> dict[str, float]:
+    """Milliseconds from the navigation of a new tab to what is wanted."""
+    page = served.context.new_page()
     try:
-        with app.app_context():
-            headers = {"Authorization": f"Bearer {tokens.issue(runtime.settings, 'bench', ['admin'], 60)}"}
-
-            def view() -> None:
-                assert client.get(f"/api/admin/billing/customer/{org_id}", headers=headers).status_code == 200
-
-            def sync() -> None:
-                assert client.post(f"/api/admin/billing/sync/{org_id}", headers=headers).status_code == 200
-
-            _beside("GET /customer", view, "its Stripe requests alone", lambda: _view_alone(runtime, org_id), scale)
-            _beside("POST /sync", sync, "its Stripe requests alone", lambda: _sync_alone(runtime, org_id), scale)
+        page.add_init_script(f"window.wanted = {wanted!r};{WATCH}")
+        page.goto(f"{served.url}{address}")
+        page.wait_for_selector("[data-seen]", timeout=SECONDS * 1000)
+        return page.evaluate("window.seen")
     finally:
-        mongoengine.disconnect_all()
-
-
-def _beside(name: str, ours: Callable[[], None], bare_name: str, bare: Callable[[], None], scale: Scale) -> None:
-    mine, other, ratio = in_turn(
-        PAIRS, lambda: _rate(ours, scale.admin_seconds), lambda: _rate(bare, scale.admin_seconds)
-    )
-    print(f"  {name:<34}{mine:7.0f}/s   {bare_name} {other:.0f}/s   ratio {ratio:.2f}")
-
-
-def _rate(work: Callable[[], None], seconds: float) -> float:
-    count, begun = 0, time.perf_counter()
-    while (now := time.perf_counter()) - begun < seconds or not count:
-        work()
-        count += 1
-    return count / (now - begun)
-
-
-def _row(org_id: Any) -> Subscription:
-    return Subscription.objects(organization=org_id).first()
-
-
-def _view_alone(runtime: Any, org_id: Any) -> None:
-    row = _row(org_id)
-    runtime.stripe.customer(row.stripe_customer_id)
-    runtime.stripe.subscriptions_of(row.stripe_customer_id)
-    runtime.stripe.charges_of(row.stripe_customer_id)
-
-
-def _sync_alone(runtime: Any, org_id: Any) -> None:
-    row = _row(org_id)
-    runtime.stripe.subscriptions_of(row.stripe_customer_id)
-    runtime.stripe.subscription(row.stripe_subscription_id)
+        page.close()

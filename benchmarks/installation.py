@@ -41,10 +41,11 @@ class Installation:
         return first
 
     @contextlib.contextmanager
-    def web(self) -> Iterator["Web"]:
-        """`billing-service web`."""
+    def web(self, uri: str | None = None) -> Iterator["Web"]:
+        """`billing-service web`, on another database if its URI is given."""
         port = servers.free_port()
-        with running(dev_processes.web(self.folder / "web.log", self._variables(), port)) as child:
+        variables = self._variables() | ({"MONGODB_URI": uri} if uri else {})
+        with running(dev_processes.web(self.folder / f"web-{port}.log", variables, port)) as child:
             yield Web(port, child)
 
     @contextlib.contextmanager

@@ -28,10 +28,14 @@ class Scale:
     usage_records: int
     # Organizations that are due at once, the smallest number first.
     reset: tuple[int, ...]
+    # How often each view of the console is opened.
+    opened: int
 
 
-FULL = Scale(7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000, 1_000_000, 50_000, (10_000, 100_000), 1_000, (10_000, 100_000))
-QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000, 50_000, 2_500, (2_000, 10_000), 200, (1_000, 5_000))
+FULL = Scale(
+    7, 4.0, 2_000, 600, 5, 20.0, 3.0, 50_000, 1_000_000, 50_000, (10_000, 100_000), 1_000, (10_000, 100_000), 21
+)
+QUICK = Scale(3, 1.5, 500, 150, 3, 5.0, 0.5, 10_000, 50_000, 2_500, (2_000, 10_000), 200, (1_000, 5_000), 5)
 LONG = replace(FULL, reconciled=(*FULL.reconciled, 1_000_000))
 
 
