@@ -10,6 +10,7 @@ from flask import Response, stream_with_context
 from marshmallow import Schema, ValidationError, validates_schema
 
 from ..runtime import runtime
+from .naming import named_stream
 from .paging import newest_first
 from .wire import Json, PageQuery, one_of
 
@@ -42,7 +43,8 @@ def exported(description: str) -> dict[str, Any]:
 def as_csv(queryset: Any, *, key: str, schema: Schema, name: str) -> Response:
     """What a list finds as a file, in its order."""
     # A queryset would keep every row that was read.
-    return as_file(newest_first(queryset, key).no_cache().batch_size(BATCH), schema=schema, name=name)
+    rows = newest_first(queryset, key).no_cache().batch_size(BATCH)
+    return as_file(named_stream(rows), schema=schema, name=name)
 
 
 def as_file(rows: Iterable[Any], *, schema: Schema, name: str) -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 from ...documents import EPOCH, AdminAction
 from ..export import as_csv, exported
 from ..guard import requires
+from ..naming import named_page
 from ..paging import page
 from . import blueprint
 from .schemas import AdminActionSchema, AuditPage, AuditQuery
@@ -32,4 +33,4 @@ def list_audit(query: dict[str, Any]) -> Any:
     found = AdminAction.objects(**wanted)
     if query["format"] == "csv":
         return as_csv(found, key="at", schema=AdminActionSchema(), name="audit")
-    return page(found, key="at", limit=query["limit"], cursor=query.get("cursor"))
+    return named_page(page(found, key="at", limit=query["limit"], cursor=query.get("cursor")))

@@ -7,6 +7,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from ...documents.replay_batch import BATCH_STATES, ITEM_STATES
 from ...webhooks import batches
 from ...webhooks import selection as selections
+from ..naming import OrgName
 from ..wire import FieldName, Instant, NoteBody, OrgId, Page, PageQuery, Wire, one_of, text
 from .event_schemas import Words
 
@@ -117,6 +118,7 @@ class BatchItemSchema(Wire):
     event_id = fields.String()
     type = fields.String()
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     created = Instant()
     state = one_of(ITEM_STATES)
     code = fields.String(allow_none=True, metadata={"description": "why it was skipped or refused"})

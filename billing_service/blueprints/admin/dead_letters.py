@@ -10,6 +10,7 @@ from ...errors import InvalidRequest
 from ...operations import Outcome, Running
 from ...webhooks import reading
 from ..guard import requires
+from ..naming import named_page
 from ..paging import page
 from ..wire import MutationHeaders, whole_body
 from . import blueprint
@@ -35,7 +36,7 @@ def list_dead_letters(query: dict[str, Any]) -> dict[str, Any]:
     found = page(
         reading.find_dead_letters(query), key="dead_at", limit=query["limit"], cursor=cursor, number=number or 1
     )
-    return found | {"page": number}
+    return named_page(found) | {"page": number}
 
 
 @blueprint.get("/dead-letters/groups")

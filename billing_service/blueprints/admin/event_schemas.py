@@ -7,6 +7,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from ...documents.webhook_event import SOURCES, STATES
 from ...runtime import runtime
 from ...webhooks import groups, masking, reading
+from ..naming import OrgName
 from ..wire import DryRunQuery, FieldName, Instant, OrgId, Page, PageQuery, Wire, one_of, text
 from .schemas import EventSchema
 
@@ -77,6 +78,7 @@ class ListedEventSchema(EventSchema):
 
     source = fields.String()
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     stripe_customer_id = fields.String(allow_none=True)
     stripe_subscription_id = fields.String(allow_none=True)
     next_attempt_at = Instant(allow_none=True)
@@ -132,6 +134,7 @@ class DeadLetterSchema(Wire):
     attempts = fields.Integer()
     last_error = LastError(ErrorSchema, attribute="history", dump_only=True, allow_none=True)
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     reason = fields.String(allow_none=True)
     fingerprint = fields.String(allow_none=True)
     dead_at = Instant()

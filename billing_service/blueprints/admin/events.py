@@ -6,6 +6,7 @@ from flask import g
 
 from ...webhooks import reading
 from ..guard import requires
+from ..naming import named, named_page
 from ..paging import page
 from ..wire import Wire
 from . import blueprint
@@ -18,7 +19,8 @@ from .event_schemas import EventDetailSchema, EventsPage, EventsQuery
 @requires("deadletter:read")
 def list_events(query: dict[str, Any]) -> dict[str, Any]:
     """List webhook events, the last received first."""
-    return page(reading.find_events(query), key="received_at", limit=query["limit"], cursor=query.get("cursor"))
+    found = reading.find_events(query)
+    return named_page(page(found, key="received_at", limit=query["limit"], cursor=query.get("cursor")))
 
 
 @blueprint.get("/events/<eventId>")
@@ -27,4 +29,5 @@ def list_events(query: dict[str, Any]) -> dict[str, Any]:
 @requires("deadletter:read")
 def show_event(query: dict[str, Any], event_id: str) -> dict[str, Any]:
     """Show an event with its history and payload, which is masked without payload:read."""
-    return reading.describe(reading.find_event(event_id), unmasked="payload:read" in g.identity.permissions)
+    event = reading.find_event(event_id)
+    return named([reading.describe(event, unmasked="payload:read" in g.identity.permissions)])[0]

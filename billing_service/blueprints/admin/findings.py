@@ -13,6 +13,7 @@ from ...operations import Outcome, Running
 from ...runtime import runtime
 from ..export import ExportQuery, as_csv, exported
 from ..guard import requires
+from ..naming import named, named_page
 from ..paging import page
 from ..wire import (
     DryRunQuery,
@@ -73,7 +74,7 @@ def list_findings(query: dict[str, Any]) -> Any:
     found = reconciliation.find_findings(query)
     if query["format"] == "csv":
         return as_csv(found, key="first_seen_at", schema=FindingSchema(), name="findings")
-    return page(found, key="first_seen_at", limit=query["limit"], cursor=query.get("cursor"))
+    return named_page(page(found, key="first_seen_at", limit=query["limit"], cursor=query.get("cursor")))
 
 
 @blueprint.get("/findings/<findingId>")
@@ -82,7 +83,7 @@ def list_findings(query: dict[str, Any]) -> Any:
 @requires("customer:read")
 def show_finding(query: dict, finding_id: ObjectId) -> Any:
     """Show a finding."""
-    return reconciliation.find_finding(finding_id)
+    return named([reconciliation.find_finding(finding_id)])[0]
 
 
 @blueprint.post("/findings/<findingId>/acknowledge")

@@ -12,6 +12,7 @@ from ...jobs import wakeups
 from ...operations import Outcome, Running
 from ...runtime import runtime
 from ..guard import requires
+from ..naming import OrgName, named, named_page
 from ..paging import page
 from ..wire import DryRunQuery, Instant, MutationHeaders, NoteBody, OrgId, Page, PageQuery, Wire
 from . import blueprint
@@ -47,6 +48,7 @@ class ReconciliationSchema(Wire):
     slot = fields.String(allow_none=True)
     actor = fields.String(allow_none=True)
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     state = fields.String(metadata={"description": "running, interrupted, completed, failed"})
     phase = fields.String()
     started_at = Instant()
@@ -135,7 +137,7 @@ def _start(running: Running, org_id: ObjectId | None) -> Outcome:
 def list_reconciliations(query: dict[str, Any]) -> dict[str, Any]:
     """List reconciliations, newest first."""
     found = reconciliation.find_runs()
-    return page(found, key="started_at", limit=query["limit"], cursor=query.get("cursor"))
+    return named_page(page(found, key="started_at", limit=query["limit"], cursor=query.get("cursor")))
 
 
 @blueprint.get("/reconciliations/<reconciliationId>")
@@ -144,4 +146,4 @@ def list_reconciliations(query: dict[str, Any]) -> dict[str, Any]:
 @requires("customer:read")
 def show_reconciliation(query: dict, reconciliation_id: ObjectId) -> dict[str, Any]:
     """Show how far a reconciliation is, what it found, and the difference to the one before."""
-    return reconciliation.described(reconciliation.find_run(reconciliation_id))
+    return named([reconciliation.described(reconciliation.find_run(reconciliation_id))])[0]

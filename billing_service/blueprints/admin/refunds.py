@@ -12,6 +12,7 @@ from ...operations import Outcome, Running
 from ...runtime import runtime
 from ..export import ExportQuery, as_csv, exported
 from ..guard import requires
+from ..naming import OrgName, named_page
 from ..paging import page
 from ..wire import (
     DryRunQuery,
@@ -83,6 +84,7 @@ class RefundRequestSchema(Wire):
 
 
 class ListedRefundSchema(RefundRequestSchema):
+    org_name = OrgName()
     asked = fields.Nested(RefundAskedSchema, metadata={"description": "what goes with the id whenever it is repeated"})
 
 
@@ -189,7 +191,7 @@ def list_refunds(query: dict[str, Any]) -> Any:
     found = refunds.find_requests(query)
     if query["format"] == "csv":
         return as_csv(found, key="created_at", schema=ListedRefundSchema(), name="refunds")
-    return page(found, key="created_at", limit=query["limit"], cursor=query.get("cursor"))
+    return named_page(page(found, key="created_at", limit=query["limit"], cursor=query.get("cursor")))
 
 
 @blueprint.get("/charges")

@@ -12,6 +12,7 @@ from ...operations import Outcome, Running
 from ...runtime import runtime
 from ...webhooks import batches, selection
 from ..guard import requires
+from ..naming import named
 from ..paging import page
 from ..wire import DryRunQuery, MutationHeaders, NoteBody, Wire
 from . import blueprint
@@ -115,7 +116,7 @@ def list_batch_items(query: dict[str, Any], batch_id: ObjectId) -> dict[str, Any
     found = batches.find_items(batch_id, state=query.get("state"), after=after, limit=limit + 1)
     more = len(found) > limit
     return {
-        "items": found[:limit],
+        "items": named(found[:limit]),
         "limit": limit,
         "next_cursor": f"after-{found[limit - 1].position}" if more else None,
     }

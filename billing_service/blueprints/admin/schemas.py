@@ -6,6 +6,7 @@ from marshmallow import fields
 
 from ...documents.admin_action import OUTCOMES
 from ..export import ExportQuery
+from ..naming import OrgName
 from ..wire import FieldName, Instant, NoteBody, OrgId, Page, Wire, one_of, stripe_id, text
 
 
@@ -147,6 +148,7 @@ class FindingSchema(Wire):
     cause = fields.String()
     state = fields.String()
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     stripe_customer_id = fields.String(allow_none=True)
     stripe_subscription_ids = fields.List(fields.String())
     stored = fields.Dict(keys=FieldName(), values=fields.Raw(allow_none=True))
@@ -196,6 +198,7 @@ class ActionSummarySchema(Wire):
     action = fields.String()
     target = fields.String()
     org_id = OrgId(attribute="organization", allow_none=True)
+    org_name = OrgName()
     note = fields.String(allow_none=True)
     request_id = fields.String(allow_none=True)
     outcome = fields.String()

@@ -5,6 +5,7 @@ import { chip, facts, heading, moments, ourId, value } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
 import { label } from "../words.js";
+import { organization } from "./cells.js";
 import { changesOf, listed } from "./changes.js";
 import { csvButton, setOf } from "./downloads.js";
 import { BASE, stateChip } from "./states.js";
@@ -69,10 +70,9 @@ function what({ action, phase, outcome }) {
 }
 
 /** What was acted on, as a link to where the console shows it. */
-function target({ action, target: name, orgId }) {
-  const lines = [placed(action, name)];
-  if (orgId && orgId !== name) lines.push(h("span", { class: "hint" }, "of ", ourId(orgId, address("customer", orgId))));
-  return h("span", { class: "stack" }, lines);
+function target({ action, target: name, orgId, orgName }) {
+  if (orgId && orgId === name) return organization({ orgId, orgName });
+  return h("span", { class: "stack" }, placed(action, name), orgId && organization({ orgId, orgName }));
 }
 
 function placed(action, name) {

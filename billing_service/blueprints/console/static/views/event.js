@@ -2,9 +2,10 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, dotted, facts, heading, moments, ourId, scrolled, section, stripeLink, table, value } from "../pieces.js";
+import { chip, dotted, facts, heading, moments, scrolled, section, stripeLink, table, value } from "../pieces.js";
 import { address, show as again } from "../router.js";
 import { ago, count, label } from "../words.js";
+import { organization } from "./cells.js";
 import { closeLetter, replayOne } from "./replaying.js";
 import { BASE, SOURCES, UNFIT, eventChip, reasonAdvice, reasonWords } from "./states.js";
 
@@ -86,7 +87,7 @@ function result({ outcome, errorClass, errorMessage }) {
 function known(event) {
   const source = SOURCES.find(([name]) => name === event.source)?.[1] || label(event.source || "none");
   return h("div", { class: "twofold" }, facts([
-    ["Organization", event.orgId ? ourId(event.orgId, address("customer", event.orgId)) : value(null)],
+    ["Organization", organization(event)],
     ["Customer", value(event.stripeCustomerId)],
     ["Subscription", value(event.stripeSubscriptionId)],
     ["Created at Stripe", moments(event.created)],

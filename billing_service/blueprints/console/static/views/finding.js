@@ -6,6 +6,7 @@ import { fill, h } from "../dom.js";
 import { chip, facts, heading, moments, ourId, section, value } from "../pieces.js";
 import { address, show as again } from "../router.js";
 import { count, label, moment, plain } from "../words.js";
+import { organization } from "./cells.js";
 import { atRisk } from "./finding_columns.js";
 import { causeTold, kindTold } from "./kinds.js";
 import { BASE, stateChip } from "./states.js";
@@ -19,7 +20,7 @@ export async function showFinding(container, context) {
   const told = kindTold(finding.kind);
   fill(
     container,
-    heading(told.title, h("p", { class: "hint line" }, chip(finding.severity, finding.severity), stateChip(finding.state), ourId(finding.id))),
+    heading(told.title, h("p", { class: "hint line" }, chip(finding.severity, finding.severity), stateChip(finding.state), whose(finding))),
     verdict(finding, told, context),
     h(
       "div",
@@ -28,6 +29,11 @@ export async function showFinding(container, context) {
       h("div", {}, section("cause", "Why", cause(finding, context)), section("known", "What is known", known(finding))),
     ),
   );
+}
+
+/** A finding is somebody's: the name is what people look for. */
+function whose({ orgId, orgName }) {
+  return orgName && h("a", { href: address("customer", orgId) }, orgName);
 }
 
 function verdict(finding, told, context) {
@@ -94,7 +100,7 @@ function causeLinks({ cause: name, orgId, firstSeenAt }, can) {
 
 function known(finding) {
   return facts([
-    ["Organization", finding.orgId ? ourId(finding.orgId, address("customer", finding.orgId)) : value(null)],
+    ["Organization", organization(finding)],
     ["Customer", value(finding.stripeCustomerId)],
     ["Subscriptions", finding.stripeSubscriptionIds.length ? h("span", { class: "stack" }, finding.stripeSubscriptionIds.map(value)) : value(null)],
     ["First seen", moments(finding.firstSeenAt)],
@@ -102,6 +108,7 @@ function known(finding) {
     ["Seen", count(finding.timesSeen, "time")],
     ["Last seen by", finding.reconciliationId ? h("a", { href: address("reconciliation", finding.reconciliationId) }, "a reconciliation") : "a webhook"],
     ...acknowledged(finding),
+    ["Finding", ourId(finding.id)],
     ...(finding.resolvedAt ? [["Resolved", moments(finding.resolvedAt)]] : []),
   ]);
 }
