@@ -81,8 +81,8 @@ def tab(browser: Browser, web: str) -> Iterator[Any]:
         page.set_default_timeout(15_000)
         page.on("request", lambda each: faults.append(each.url) if not each.url.startswith((web, "blob:")) else None)
         page.on("pageerror", lambda each: faults.append(str(each)))
-        # A refusal that a test asks for is an error to Chromium, not to us.
-        refused = "Failed to load resource: the server responded"
+        # A refusal or a loss that a test asks for is an error to Chromium, not to us.
+        refused = "Failed to load resource: "
         page.on("console", lambda each: faults.append(each.text) if not each.text.startswith(refused) else None)
         return page
 

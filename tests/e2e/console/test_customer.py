@@ -86,3 +86,21 @@ def test_the_page_works_by_keyboard(page, admin, upgraded):
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(page.locator('[data-action="sync"]')).to_be_focused()
+
+
+def test_an_answer_that_was_overtaken_is_not_shown(page, admin, upgraded):
+    """Two kinds chosen quickly: whichever answer comes last, the last choice is what is shown."""
+    open_as(page, admin, upgraded)
+    expect(page.locator(".timeline li").first).to_be_visible()
+    held = []
+    page.route(re.compile("kind=event"), lambda route: held.append(route))
+    chosen = page.get_by_label("Show", exact=True)
+    chosen.select_option("event")
+    chosen.select_option("action")
+    expect(page.locator('.timeline [data-kind="event"]')).to_have_count(0)
+    expect(page.locator('.timeline [data-kind="action"]')).not_to_have_count(0)
+    with page.expect_response(re.compile("kind=event")):
+        held.pop().continue_()
+    page.wait_for_timeout(300)
+    expect(page.locator('.timeline [data-kind="event"]')).to_have_count(0)
+    expect(page.locator('.timeline [data-kind="action"]')).not_to_have_count(0)

@@ -2,8 +2,10 @@
 
 import re
 import time
+from datetime import timedelta
 
 import pytest
+import requests
 from playwright.sync_api import expect
 
 from .conftest import open_as
@@ -111,12 +113,72 @@ def test_twice_pressed_is_once_refunded(page, admin, linked, charge, stripe):
     assert len(stripe.refunds.list({"charge": charge.id}).data) == 1
 
 
+def lost(page, sending):
+    """Let the answer of the next refund get lost on its way: `sending` is given how to have it made all the same."""
+
+    def handle(route):
+        asked = {"url": route.request.url, "data": route.request.post_data, "headers": route.request.headers}
+        sending(lambda: requests.post(**asked, timeout=30))
+        route.abort()
+
+    page.route(re.compile(r"/api/admin/billing/refund$"), handle, times=1)
+
+
+def test_what_is_still_at_work_can_only_be_sent_again_as_it_was(page, admin, linked, charge, stripe, sandbox):
+    from billing_service.documents import AdminOperation, database_now
+
+    open_as(page, admin, linked)
+    dialog = foretell(page, charge, "10")
+    lost(page, lambda send: send())
+    refund = dialog.get_by_role("button", name="Refund $10.00")
+    refund.click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Whether it had an effect is not known")
+    # As it is while another process still waits for Stripe.
+    operation = AdminOperation.objects(kind="refund")
+    until = database_now() + timedelta(minutes=1)
+    operation.update_one(set__state="started", set__stored=False, set__lease_until=until)
+    refund.click()
+    expect(dialog.get_by_role("alert")).to_contain_text("idempotency_in_progress")
+    expect(dialog.get_by_label(re.compile("Amount"))).to_be_disabled()
+    expect(dialog.get_by_role("button", name="Preview")).to_be_hidden()
+    operation.update_one(set__state="done", set__stored=True)
+    refund.click()
+    expect(dialog).to_contain_text(f"Done: $10.00 of {charge.id}")
+    assert [each.amount for each in stripe.refunds.list({"charge": charge.id}).data] == [1_000]
+    assert (len(asked_for(sandbox)), operation.count()) == (1, 1)
+
+
+def test_who_closes_it_without_an_answer_sees_what_came_of_it(page, admin, linked, charge, stripe):
+    open_as(page, admin, linked)
+    dialog = foretell(page, charge, "10")
+    lost(page, lambda send: send())
+    dialog.get_by_role("button", name="Refund $10.00").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Whether it had an effect is not known")
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator(f'[data-charge="{charge.id}"]')).to_contain_text("$10.00 refunded, $69.00 left")
+    expect(page.locator("#said")).to_contain_text("Whether it took effect is not known")
+
+
+def test_going_back_leaves_it(page, admin, linked):
+    open_as(page, admin, linked)
+    page.get_by_role("link", name="Events", exact=True).click()
+    expect(page.get_by_role("heading", name="Events", level=1)).to_be_visible()
+    page.go_back()
+    page.locator("#act-sync").click()
+    dialog = page.locator("#action-dialog")
+    expect(dialog.get_by_role("button", name="Sync", exact=True)).to_be_enabled()
+    page.go_forward()
+    expect(page.get_by_role("heading", name="Events", level=1)).to_be_visible()
+    expect(dialog).to_be_hidden()
+
+
 def test_it_cannot_be_closed_while_it_works(page, admin, linked, charge, sandbox):
     open_as(page, admin, linked)
     dialog = foretell(page, charge, "10")
     sandbox.arm("delay", seconds=0.8, **REFUND)
     dialog.get_by_role("button", name="Refund $10.00").click()
     expect(dialog).to_contain_text("Working …")
+    page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     expect(dialog).to_contain_text(f"Done: $10.00 of {charge.id}")
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from datetime import timedelta
 
 import pytest
 import requests
@@ -27,6 +28,83 @@ def refund(web, admin, paid):
         return requests.post(f"{web}{ADMIN}/refund", json=body, headers=admin, timeout=30)
 
     return ask
+
+
+@pytest.fixture
+def disputed(paid, runtime, sandbox):
+    """A pack was bought with the charge, the bank took its money back, and that was booked; returns the dispute."""
+    from billing_service import extras
+
+    it, charge = paid
+    now = runtime.clock()
+    pack = {"organization": it.row.organization, "at": now, "charge": charge.id}
+    pack |= {"payment_intent": charge.payment_intent, "currency": "usd", "amount": charge.amount}
+    extras.book(pack | {"kind": "topup", "units": 100_000, "ref": "topup:cs_1", "expires_at": now + timedelta(days=90)})
+    dispute = sandbox.dispute(charge.id)["id"]
+    extras.book(pack | {"kind": "debit", "units": -100_000, "ref": f"dispute:{dispute}"})
+    return dispute
+
+
+def test_a_won_dispute_is_credited_after_a_dry_run_and_once(signed_in, paid, disputed, sandbox):
+    from billing_service.documents import ExtraBalance, LedgerEntry
+
+    it, charge = paid
+    page = signed_in(f"#/customer/{it.id}")
+    line = page.locator(f'[data-charge="{charge.id}"]')
+    expect(line).to_contain_text("Needs response")
+    expect(page.locator(f"#credit-{charge.id}")).to_have_count(0)
+    sandbox.close_dispute(disputed, "won")
+    sandbox.clear_requests()
+    page.reload()
+    page.locator(f"#credit-{charge.id}").click()
+    dialog = page.locator("#action-dialog")
+    expect(dialog).to_contain_text(f"This will change the extras from 0 to 100,000 units for {disputed}.")
+    dialog.get_by_label("Amount (USD)").fill("79.01")
+    dialog.get_by_role("button", name="Preview").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("7901 is more than the 7900 that the dispute withdrew")
+    confirm = dialog.get_by_role("button", name="Credit the dispute")
+    expect(confirm).to_be_disabled()
+    dialog.get_by_label("Amount (USD)").fill("39.50")
+    dialog.get_by_role("button", name="Preview").click()
+    expect(dialog).to_contain_text("from 0 to 50,000 units")
+    dialog.get_by_label("Note").fill("The bank sided with us.")
+    credits = LedgerEntry.objects(ref=f"dispute_credit:{disputed}")
+    assert (credits.count(), ExtraBalance.objects(organization=it.id).first().units) == (0, 0)
+    confirm.click()
+    expect(dialog).to_contain_text("Done: changed the extras from 0 to 50,000 units")
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator(".timeline")).to_contain_text("Given back: 50,000 units of extras")
+
+    page.locator(f"#credit-{charge.id}").click()
+    expect(dialog).to_contain_text("It was credited before: nothing is left to do.")
+    expect(confirm).to_be_disabled()
+    [entry] = credits
+    assert (entry.units, entry.amount, entry.charge) == (50_000, 3_950, charge.id)
+    assert (entry.actor, entry.memo) == ("grace-admin@example.com", "The bank sided with us.")
+    assert ExtraBalance.objects(organization=it.id).first().units == 50_000
+    assert [(each.action, each.outcome) for each in it.actions if each.action == "dispute_credit"] == [
+        ("dispute_credit", "succeeded"),
+        ("dispute_credit", "pending"),
+    ]
+    assert [each["method"] for each in sandbox.requests(limit=500)["items"] if each["method"] != "GET"] == []
+
+
+def test_no_refund_is_begun_while_it_is_not_known_whether_one_is_open(signed_in, paid):
+    it, charge = paid
+    page = signed_in(f"#/customer/{it.id}")
+    button = page.locator(f"#refund-{charge.id}")
+    expect(button).to_be_visible()
+    asked = re.compile(r"/refunds\?chargeId")
+    page.route(asked, lambda route: route.abort())
+    button.click()
+    expect(page.locator(".charge").get_by_role("alert")).to_contain_text("The service cannot be reached")
+    expect(page.locator("#action-dialog")).to_be_hidden()
+    page.unroute(asked)
+    button.click()
+    expect(page.locator("#action-dialog")).to_contain_text("This will refund $79.00")
+    expect(page.locator(".charge").get_by_role("alert")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
 
 
 def stored(number):

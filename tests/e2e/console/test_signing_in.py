@@ -194,3 +194,31 @@ def test_whoever_has_no_sign_in_asks_nothing_of_the_service(page, web):
     expect(page.locator("#sign-in-dialog")).to_be_visible()
     time.sleep(0.3)
     assert asked == []
+
+
+def test_what_another_tab_did_to_the_sign_in_is_noticed(tab, person, upgraded):
+    """Nobody acts in the name of somebody else, or sees what they saw, because a tab was left open."""
+    person()
+    person("ines@example.com", "support")
+    page = tab()
+    page.goto(upgraded.address)
+    sign_in(page)
+    expect(page.locator("#act-cancel")).to_be_enabled()
+    page.locator("#act-sync").click()
+    beside = tab.watched(page.context.new_page())
+    beside.goto("/console")
+    beside.get_by_role("button", name="Sign out").click()
+    sign_in(beside, "ines@example.com")
+    expect(beside.locator("#who")).to_have_text("ines@example.com (support)")
+
+    page.bring_to_front()
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(page.locator("#who")).to_have_text("ines@example.com (support)")
+    expect(page.locator("#action-dialog")).to_be_hidden()
+    expect(page.locator("#act-cancel")).to_be_disabled()
+
+    beside.get_by_role("button", name="Sign out").click()
+    expect(beside.locator("#sign-in-dialog")).to_be_visible()
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(page.locator("#sign-in-dialog")).to_be_visible()
+    expect(page.locator(".verdict")).to_have_count(0)

@@ -4,6 +4,7 @@
 import { Problem, call, freshKey } from "./api.js";
 import { byId, fill, h } from "./dom.js";
 import { trouble } from "./pieces.js";
+import * as router from "./router.js";
 import * as session from "./session.js";
 
 /**
@@ -26,7 +27,9 @@ import * as session from "./session.js";
  */
 export function openAction(action) {
   const dialog = byId("action-dialog");
-  const task = { action, previewed: null, settled: false, opener: document.activeElement, ...parts(action, dialog) };
+  // Pressed twice: the first one is open, and may be at work.
+  if (dialog.open) return;
+  const task = { action, previewed: null, settled: false, uncertain: false, opener: document.activeElement, ...parts(action, dialog) };
   task.form.addEventListener("submit", (event) => {
     event.preventDefault();
     foretell(task);
@@ -35,10 +38,17 @@ export function openAction(action) {
     if (event.target.name !== "note") forget(task);
   });
   task.confirm.addEventListener("click", () => carryOut(task));
-  dialog.oncancel = (event) => {
-    if (task.form.hasAttribute("aria-busy")) event.preventDefault();
+  // Of the key, too: a browser lets nobody hold up a second `cancel` in a row.
+  dialog.oncancel = dialog.onkeydown = (event) => {
+    if (isBusy(task) && (event.type === "cancel" || event.key === "Escape")) event.preventDefault();
   };
-  dialog.onclose = () => giveFocusBack(task.opener);
+  // Who goes back or elsewhere has left it; what was sent and not answered stays until it is closed.
+  const leave = () => task.uncertain || isBusy(task) || dialog.close();
+  window.addEventListener("hashchange", leave);
+  dialog.onclose = () => {
+    window.removeEventListener("hashchange", leave);
+    closed(task);
+  };
   fill(dialog, task.form);
   dialog.showModal();
   if (task.form.checkValidity()) foretell(task);
@@ -130,13 +140,14 @@ function isTyped({ typed }) {
 
 async function carryOut(task) {
   const { action } = task;
-  if (!task.previewed || !isTyped(task)) return;
+  if (isBusy(task) || !task.previewed || !isTyped(task)) return;
   const { body, key } = task.previewed;
   const note = task.form.elements.note?.value.trim();
   if (!note && session.who()?.requiresNote && action.noteIn !== null) return askForNote(task);
   const query = note && action.noteIn === "query" ? { note } : {};
   const whole = note && action.noteIn !== "query" ? { ...body, note } : body;
   freeze(task, true);
+  task.uncertain = true;
   await busy(task, "Working …", async () => {
     const answer = await call(methodOf(task), action.path, { query, body: sent(task, whole), key });
     settle(task, answer, body);
@@ -159,6 +170,7 @@ function askForNote(task) {
 function settle(task, answer, body) {
   const { action } = task;
   const again = Boolean(action.again?.(answer));
+  task.uncertain = false;
   task.settled = !again;
   if (again) task.previewed.key = freshKey();
   else task.previewed = null;
@@ -179,11 +191,15 @@ function freeze(task, frozen) {
   if (task.form.elements.note) task.form.elements.note.readOnly = frozen;
 }
 
+function isBusy({ form }) {
+  return form.hasAttribute("aria-busy");
+}
+
 async function busy(task, words, work) {
   const { form, outcome, preview, confirm, close, asked } = task;
   form.setAttribute("aria-busy", "true");
   preview.disabled = confirm.disabled = close.disabled = true;
-  const before = [...outcome.childNodes];
+  const before = [...outcome.children].filter((each) => !each.matches(".trouble"));
   fill(outcome, before, h("p", { class: "hint" }, words));
   try {
     await work();
@@ -199,11 +215,23 @@ async function busy(task, words, work) {
   }
 }
 
+// What was sent before, by the same key or id, is still at work: its outcome is what is not known.
+const AT_WORK = ["idempotency_in_progress", "refund_in_progress"];
+
 /** Such an answer is the key's for good, and nothing was done; after any other the same key is safe and right. */
-function refused(task, problem) {
-  const certain = problem.status < 500 && problem.status !== 429;
+function refused(task, { status, code }) {
+  const certain = status < 500 && status !== 429 && !AT_WORK.includes(code);
   if (certain || !task.previewed) freeze(task, false);
-  if (certain && task.previewed) task.previewed.key = freshKey();
+  if (!certain) return;
+  task.uncertain = false;
+  if (task.previewed) task.previewed.key = freshKey();
+}
+
+async function closed(task) {
+  giveFocusBack(task.opener);
+  if (!task.uncertain) return;
+  await router.show();
+  router.say("Whether it took effect is not known. What is shown was looked at again.");
 }
 
 /** To where the dialog was opened from; what was there may have been drawn anew since. */

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { fill, h, redraw } from "./dom.js";
-import { troubleOf } from "./pieces.js";
+import { newestOf, troubleOf } from "./pieces.js";
 
 /**
  * Fill the container with the first page and a button for more; resolves when the page is there. What the container
@@ -13,6 +13,7 @@ import { troubleOf } from "./pieces.js";
  * empty         what to say where there is nothing; `more` the words of the button
  */
 export async function feed(container, options) {
+  const isNewest = newestOf(container);
   const list = options.list();
   const footer = h("div", { class: "more" });
   const load = async (cursor) => {
@@ -34,7 +35,7 @@ export async function feed(container, options) {
   };
   if (!container.childNodes.length) fill(container, list, footer);
   await load(null);
-  if (!list.isConnected) redraw(container, () => fill(container, list, footer));
+  if (!list.isConnected && isNewest()) redraw(container, () => fill(container, list, footer));
 }
 
 /** The button is gone; who pressed it goes on reading where the new page begins. */

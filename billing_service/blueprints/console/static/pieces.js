@@ -128,18 +128,28 @@ export function troubleOf(error, retry) {
   return trouble(problem, retry && h("button", { type: "button", class: "quiet", onclick: () => retry() }, "Try again"));
 }
 
+const newest = new WeakMap();
+
+/** Whether what was begun now is still the last that was begun for the container: an overtaken answer is dropped. */
+export function newestOf(container) {
+  const mine = {};
+  newest.set(container, mine);
+  return () => newest.get(container) === mine;
+}
+
 /** Fill a part of a view with what it loads; its trouble stays its own. `draw(content)` gives the nodes. */
 export async function part(container, load, draw) {
+  const isNewest = newestOf(container);
   container.setAttribute("aria-busy", "true");
   if (!container.childNodes.length) fill(container, h("p", { class: "loading" }, "Loading …"));
   try {
     const content = await load();
-    redraw(container, () => fill(container, draw(content)));
+    if (isNewest()) redraw(container, () => fill(container, draw(content)));
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (error.name === "AbortError" || !isNewest()) return;
     fill(container, troubleOf(error, () => part(container, load, draw)));
   } finally {
-    container.removeAttribute("aria-busy");
+    if (isNewest()) container.removeAttribute("aria-busy");
   }
 }
 

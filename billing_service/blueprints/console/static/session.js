@@ -5,6 +5,7 @@ import * as credentials from "./credentials.js";
 
 const listeners = [];
 let known = null;
+let learnedBy = null;
 
 /** The signed-in person: actor, user, roles, permissions, expiresAt, livemode, requiresNote; null if unknown. */
 export const who = () => known;
@@ -37,10 +38,21 @@ export async function verify() {
 
 export async function signOut() {
   await credentials.end();
+  forget();
+}
+
+/** Nobody is signed in any more. */
+export function forget() {
   learn(null);
+}
+
+/** Whether the browser has got another sign-in, or none, since the person was learned: by another tab. */
+export function isOutdated() {
+  return known !== null && credentials.mark() !== learnedBy;
 }
 
 function learn(me) {
   known = me;
+  learnedBy = me && credentials.mark();
   for (const listen of listeners) listen(known);
 }

@@ -26,6 +26,7 @@ export function start(changed) {
     if (await ask("")) changed();
   });
   byId("sign-out").addEventListener("click", () => leave(changed));
+  for (const name of ["focus", "pageshow"]) window.addEventListener(name, () => lookAgain(changed));
   onUnauthorized(ask);
   session.onChange(show);
   show(null);
@@ -111,6 +112,17 @@ async function leave(changed) {
     byId("said").textContent = `You are still signed in: ${error.message}. Try again.`;
     return;
   }
+  changed();
+}
+
+/** Another tab may have signed in as somebody else, or out: what is shown here is not to be acted on in their name. */
+async function lookAgain(changed) {
+  if (asked || !session.isOutdated()) return;
+  const before = session.who().actor;
+  if (credentials.present()) await session.verify().catch(() => {});
+  else session.forget();
+  if (session.who()?.actor === before) return;
+  byId("action-dialog").close();
   changed();
 }
 

@@ -71,6 +71,7 @@ const LOCAL = new Intl.DateTimeFormat("en-GB", {
 });
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const UNITS = [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]];
+const NUMBER = new Intl.NumberFormat("en");
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "short", timeZone: "UTC" });
 
 /** good, calm, info, unknown, warn or bad. */
@@ -142,8 +143,10 @@ export function plain(value) {
 /** An amount in minor units, as people write it. */
 export function money(minor, currency) {
   if (minor === null || minor === undefined) return "none";
+  // Of which currency is never guessed.
+  if (!currency) return `${minor} (minor units of an unknown currency)`;
   const digits = decimals(currency);
-  const code = (currency || "usd").toUpperCase();
+  const code = currency.toUpperCase();
   const places = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   try {
     return new Intl.NumberFormat("en", { style: "currency", currency: code, ...places }).format(minor / 10 ** digits);
@@ -154,7 +157,7 @@ export function money(minor, currency) {
 
 /** How many digits after the point Stripe's amounts have: for some currencies others than the standard says. */
 export function decimals(currency) {
-  const code = (currency || "usd").toLowerCase();
+  const code = currency.toLowerCase();
   return WITHOUT_MINOR.has(code) ? 0 : WITH_THREE.has(code) ? 3 : 2;
 }
 
@@ -177,7 +180,12 @@ export function price({ unitAmount, currency, quantity, interval }) {
   return `${times}${money(unitAmount, currency)}${interval ? ` a ${interval}` : ""}`;
 }
 
-/** `1 event`, `3 events` */
-export function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+/** `10,000` */
+export function grouped(content) {
+  return NUMBER.format(content);
+}
+
+/** `1 event`, `3,000 events` */
+export function count(content, noun) {
+  return `${grouped(content)} ${noun}${content === 1 ? "" : "s"}`;
 }

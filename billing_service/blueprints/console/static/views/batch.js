@@ -6,7 +6,7 @@ import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, moments, ourId, section, trouble, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
-import { ago, count, label } from "../words.js";
+import { ago, count, grouped, label } from "../words.js";
 import { eventAt, organization } from "./cells.js";
 import { follow, inTurn, unlessLeft } from "./following.js";
 import { progress } from "./progress.js";
@@ -84,7 +84,7 @@ function drawn(batch, problem, context) {
       "progress",
       "Progress",
       h("p", { class: "line" }, batchChip(batch), told(batch)),
-      progress({ done: batch.done, total: batch.total, words: `${batch.done} of ${batch.total} are at their end` }),
+      progress({ done: batch.done, total: batch.total, words: `${grouped(batch.done)} of ${grouped(batch.total)} are at their end` }),
       h("ul", { class: "counts" }, counts(batch)),
       cancellable && h("div", { class: "buttons" }, h("button", { type: "button", id: "cancel-batch", class: "quiet", onclick: () => cancel(batch) }, "Cancel the rest")),
     ),
@@ -101,7 +101,7 @@ function told({ state, stopReason, waitingFor, waitingUntil, cancelledBy }) {
 }
 
 function counts({ succeeded, failed, skipped, refused }) {
-  const each = (number, words, tone) => h("li", {}, chip(String(number), number ? tone : "calm"), " ", words);
+  const each = (number, words, tone) => h("li", {}, chip(grouped(number), number ? tone : "calm"), " ", words);
   return [
     each(succeeded, "succeeded", "good"),
     each(failed, "failed", "bad"),

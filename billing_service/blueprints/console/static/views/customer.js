@@ -3,7 +3,7 @@
 
 import { call } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
-import { chip, facts, heading, ourId, section, stripeLink, table, value } from "../pieces.js";
+import { chip, facts, heading, moments, newestOf, ourId, section, stripeLink, table, value } from "../pieces.js";
 import { address } from "../router.js";
 import { COMPARED, VERDICTS, count, label, money, price, tone } from "../words.js";
 import { actionsOf } from "./customer_actions.js";
@@ -29,7 +29,9 @@ async function show(container, context) {
     for (const each of parts) each.load(seen, act);
   };
   const again = async () => {
+    const isNewest = newestOf(container);
     const seen = await call("GET", path, { signal });
+    if (!isNewest()) return;
     draw(seen);
     say(`${inWords(seen)}. ${seen.explanation}`);
   };
@@ -98,7 +100,7 @@ function findings(all) {
       h("p", {}, chip(each.severity, each.severity), " ", h("a", { href: address("findings", each.id) }, kindWords(each.kind)), each.state === "acknowledged" && " (acknowledged)"),
       each.cause !== "unknown" && h("p", {}, `${causeTold(each.cause).title}.`),
       each.moneyAtRisk?.length > 0 && h("p", {}, "At risk: ", each.moneyAtRisk.map((sum) => `${money(sum.amount, sum.currency)} a month`).join(", ")),
-      h("p", { class: "hint" }, "seen ", count(each.timesSeen, "time"), ", last ", value(each.lastSeenAt)),
+      h("p", { class: "hint" }, "seen ", count(each.timesSeen, "time"), ", last ", moments(each.lastSeenAt, { brief: true })),
     ),
   );
   return section("findings", "Open findings", h("ul", { class: "cards" }, items));
@@ -137,9 +139,15 @@ function customer(one) {
   return facts([
     ["Name", value(one.name)],
     ["E-mail", value(one.email)],
-    ["Balance", money(one.balance, one.currency)],
+    ["Balance", balance(one)],
     ["Owes", one.delinquent ? chip("delinquent", "high") : "nothing overdue"],
   ]);
+}
+
+/** At Stripe what is owed to the customer is negative. */
+function balance({ balance: minor, currency }) {
+  if (!minor) return "nothing";
+  return minor < 0 ? `${money(-minor, currency)} of credit` : `owes ${money(minor, currency)}`;
 }
 
 function subscriptions(all) {

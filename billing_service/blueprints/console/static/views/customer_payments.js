@@ -2,11 +2,11 @@
 
 import { call, freshKey } from "../api.js";
 import { field, openAction, selection } from "../confirming.js";
-import { fill, h } from "../dom.js";
+import { byId, fill, h } from "../dom.js";
 import { feed } from "../feeds.js";
-import { chip, moments, section, stripeLink, value } from "../pieces.js";
+import { chip, moments, section, stripeLink, troubleOf, value } from "../pieces.js";
 import * as session from "../session.js";
-import { decimals, inMajor, inMinor, label, money } from "../words.js";
+import { count, decimals, grouped, inMajor, inMinor, label, money } from "../words.js";
 import { nameOf } from "./customer_actions.js";
 
 const BASE = "/api/admin/billing";
@@ -76,17 +76,21 @@ function refundButton(charge, seen, act) {
 
 /** A refund of this charge whose outcome nobody knows comes first: it may only be asked for again, by its own id. */
 async function openRefund(charge, seen, act) {
-  const open = act.can("audit:read") ? await unknownOf(charge) : null;
-  openAction({ ...(open ? repeated(open) : fresh(charge)), about: [nameOf(seen), ", ", value(charge.id)], changed: act.changed });
+  const line = byId(`refund-${charge.id}`).closest(".charge");
+  line.querySelector(".trouble")?.remove();
+  try {
+    const open = act.can("audit:read") ? await openOf(charge) : null;
+    openAction({ ...(open ? repeated(open) : fresh(charge)), about: [nameOf(seen), ", ", value(charge.id)], changed: act.changed });
+  } catch (error) {
+    // Without that answer a new one could be the second.
+    line.append(troubleOf(error));
+  }
 }
 
-async function unknownOf(charge) {
-  try {
-    const found = await call("GET", `${BASE}/refunds`, { query: { chargeId: charge.id, state: "unknown", limit: "1" } });
-    return found.items[0] || null;
-  } catch {
-    return null;
-  }
+async function openOf(charge) {
+  const asked = (state) => call("GET", `${BASE}/refunds`, { query: { chargeId: charge.id, state, limit: "1" } });
+  const [unknown, pending] = await Promise.all([asked("unknown"), asked("pending")]);
+  return unknown.items[0] || pending.items[0] || null;
 }
 
 function fresh(charge) {
@@ -168,14 +172,14 @@ function creditButton(charge, won, seen, act) {
 
 function credit(charge, won, seen) {
   const [first] = won;
+  const amount = amountField(first.amount, first.currency, "At most what the dispute withdrew.");
+  const which = won.length > 1 && selection("Which dispute?", "dispute", won.map((each) => [each.id, `${each.id}: ${money(each.amount, each.currency)}`]));
+  if (which) which.addEventListener("change", ({ target }) => (amount.querySelector("input").value = inMajor(won.find(({ id }) => id === target.value).amount, first.currency)));
   return {
     title: "Credit a won dispute",
     explanation: "The extras that the dispute had taken are given back, once for each dispute. Nothing changes at Stripe.",
     path: `${BASE}/dispute/credit/${seen.organization.id}`,
-    inputs: [
-      won.length > 1 && selection("Which dispute?", "dispute", won.map((each) => [each.id, `${each.id}: ${money(each.amount, each.currency)}`])),
-      amountField(first.amount, first.currency, "At most what the dispute withdrew."),
-    ],
+    inputs: [which, amount],
     body: (form) => ({
       chargeId: charge.id,
       amountCents: inMinor(form.elements.amount.value, first.currency),
@@ -183,11 +187,12 @@ function credit(charge, won, seen) {
       ...(won.length > 1 ? { disputeId: form.elements.dispute.value } : {}),
     }),
     confirm: "Credit the dispute",
+    nothing: (answer) => !answer.applied && h("p", {}, "It was credited before: nothing is left to do."),
     foretold: (answer) => h("p", {}, balance("This will change", answer)),
     done: (answer) => h("p", {}, answer.applied ? balance("Done: changed", answer) : "It was credited before; nothing was done."),
   };
 }
 
 function balance(words, { previous, updated, disputeId }) {
-  return `${words} the extras from ${previous?.units ?? 0} to ${updated?.units ?? 0} units for ${disputeId}.`;
+  return `${words} the extras from ${grouped(previous.units)} to ${count(updated.units, "unit")} for ${disputeId}.`;
 }

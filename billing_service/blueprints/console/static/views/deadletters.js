@@ -2,10 +2,10 @@
 
 import { call } from "../api.js";
 import { fill, h } from "../dom.js";
-import { chip, heading, moments, part, scrolled, section, table } from "../pieces.js";
+import { chip, dotted, heading, moments, part, scrolled, section, table } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
-import { count, label } from "../words.js";
+import { count, grouped, label } from "../words.js";
 import { showBatch } from "./batch.js";
 import { eventAt, organization } from "./cells.js";
 import { setOf } from "./downloads.js";
@@ -108,19 +108,19 @@ function groupDrawn(group, asked, context) {
   return h(
     "li",
     {},
-    h("p", { class: "number" }, h("strong", {}, String(number)), h("span", { class: "hint" }, number === 1 ? "letter" : "letters")),
+    h("p", { class: "number" }, h("strong", {}, grouped(number)), h("span", { class: "hint" }, number === 1 ? "letter" : "letters")),
     h(
       "div",
       { class: "what" },
-      h("p", {}, h("strong", {}, type), " ", reasons.map((each) => chip(reasonWords(each), "bad"))),
+      h("p", {}, h("strong", {}, dotted(type)), " ", reasons.map((each) => chip(reasonWords(each), "bad"))),
       fingerprint && h("p", { class: "words" }, h("code", {}, fingerprint)),
       h("p", { class: "hint" }, "died ", moments(group.firstAt, { brief: true }), number > 1 && [" to ", moments(group.lastAt, { brief: true })], group.codeVersions.length > 0 && `, with the code ${group.codeVersions.join(", ")}`),
     ),
     h(
       "div",
       { class: "buttons" },
-      h("a", { class: "button quiet", href: address("deadletters", null, mine), "aria-label": `Show ${number} of ${type}` }, "Show"),
-      context.can("replay:create") && !unfit && h("button", { type: "button", class: "quiet", onclick: replay, "aria-label": `Replay ${number} of ${type}` }, `Replay ${number}`),
+      h("a", { class: "button quiet", href: address("deadletters", null, mine), "aria-label": `Show ${grouped(number)} of ${type}` }, "Show"),
+      context.can("replay:create") && !unfit && h("button", { type: "button", class: "quiet", onclick: replay, "aria-label": `Replay ${grouped(number)} of ${type}` }, `Replay ${grouped(number)}`),
     ),
   );
 }
@@ -135,7 +135,7 @@ function batchesDrawn({ items, nextCursor }) {
 const BATCH_COLUMNS = [
   { title: "Begun", cell: ({ createdAt }) => moments(createdAt) },
   { title: "State", cell: batchChip },
-  { title: "Done", cell: ({ done, total, failed: number }) => `${done} of ${total}${number ? `, ${number} failed` : ""}` },
+  { title: "Done", cell: ({ done, total, failed: number }) => `${grouped(done)} of ${grouped(total)}${number ? `, ${grouped(number)} failed` : ""}` },
   { title: "Which", cell: ({ filter }) => h("span", { class: "words" }, filterWords(filter)), wide: true },
   { title: "By", cell: ({ actor, note }) => h("span", { class: "stack" }, actor, note && h("span", { class: "hint" }, note)), wide: true },
 ];

@@ -5,7 +5,7 @@ import { stackedBars } from "../charts.js";
 import { fill, h, redraw } from "../dom.js";
 import { chip, dotted, heading, moments, part, section, table, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
-import { ago, count, label, lasting, moment } from "../words.js";
+import { ago, count, grouped, label, lasting, moment } from "../words.js";
 import { judged } from "./overview_judged.js";
 import { reasonWords } from "./states.js";
 
@@ -136,18 +136,18 @@ function tiles({ events, stripe, redis, jobs: all, openFindings, unknownRefunds,
   const open = Object.entries(openFindings).filter(([, number]) => number > 0);
   return [
     tile("Oldest unhandled event", oldest ? lasting(oldest.age) : "none", oldest ? [h("a", { href: address("events", oldest.eventId) }, oldest.type), ` is ${oldest.state}`] : "everything that arrived was handled"),
-    tile("Dead letters", `${events.deadLetters}${events.deadLettersAreCapped ? "+" : ""}`, events.newestDeadAt ? ["last one ", ago(events.newestDeadAt)] : "none", address("deadletters")),
-    tile("Last verified delivery", events.lastDeliveryAt ? ago(events.lastDeliveryAt) : "never", value(events.lastDeliveryAt)),
+    tile("Dead letters", `${grouped(events.deadLetters)}${events.deadLettersAreCapped ? "+" : ""}`, events.newestDeadAt ? ["last one ", ago(events.newestDeadAt)] : "none", address("deadletters")),
+    tile("Last verified delivery", events.lastDeliveryAt ? ago(events.lastDeliveryAt) : "never", events.lastDeliveryAt && moments(events.lastDeliveryAt, { brief: true })),
     tile("Last reconciliation", reconciledAt ? ago(reconciledAt) : "not yet", reconciled ? ["next due ", moments(reconciled.nextAt, { brief: true })] : null, address("reconciliation")),
-    tile("Open findings", open.reduce((sum, [, number]) => sum + number, 0), open.length ? h("span", { class: "chips" }, open.map(([severity, number]) => chip(`${number} ${severity}`, severity))) : "none", address("findings")),
+    tile("Open findings", open.reduce((sum, [, number]) => sum + number, 0), open.length ? h("span", { class: "chips" }, open.map(([severity, number]) => chip(`${grouped(number)} ${severity}`, severity))) : "none", address("findings")),
     tile("Stripe", stripe.circuit === "closed" ? "reachable" : "not answering", [chip(`${stripe.mode} mode`, stripe.mode === "live" ? "bad" : "calm"), " ", stripe.account || "account not known yet"]),
-    tile("Workers", redis ? redis.workers : "unknown", redis ? redis.queues.map(({ name, waiting }) => `${name} ${waiting}`).join(", ") + " waiting" : "Redis does not answer"),
+    tile("Workers", redis ? redis.workers : "unknown", redis ? redis.queues.map(({ name, waiting }) => `${name} ${grouped(waiting)}`).join(", ") + " waiting" : "Redis does not answer"),
     tile("Not known yet", unknownRefunds + unknownOperations, `${count(unknownRefunds, "refund")}, ${count(unknownOperations, "other action")}`, address("refunds", null, { state: "unknown" })),
   ];
 }
 
 function tile(name, figure, more, href = null) {
-  return h("div", { class: "tile" }, h("h2", {}, href ? h("a", { href }, name) : name), h("p", { class: "figure" }, String(figure)), h("p", { class: "hint" }, more));
+  return h("div", { class: "tile" }, h("h2", {}, href ? h("a", { href }, name) : name), h("p", { class: "figure" }, typeof figure === "number" ? grouped(figure) : figure), h("p", { class: "hint" }, more));
 }
 
 /* Charts */
@@ -159,7 +159,7 @@ function hours({ items, isCapped }) {
   return stackedBars({
     id: "hours",
     title: "Events of the last 24 hours",
-    summary: `${count(total, "event")}${isCapped ? " or more" : ""} arrived, ${wrong ? `${wrong} of them failed or are dead` : "none of them failed"}. By hour of arrival (UTC) and what became of them.`,
+    summary: `${count(total, "event")}${isCapped ? " or more" : ""} arrived, ${wrong ? `${grouped(wrong)} of them failed or are dead` : "none of them failed"}. By hour of arrival (UTC) and what became of them.`,
     series: STATES,
     bars: items.map((each) => ({ label: moment(each.at), short: hour(each.at), values: STATES.map(({ key }) => each[key]) })),
     first: "Hour",
@@ -195,12 +195,12 @@ function groups({ items, total }) {
   const rows = items.map((each) => [
     h("a", { href: address("deadletters", null, { fingerprint: each.fingerprint, type: each.type }) }, dotted(each.type)),
     h("span", { class: "fingerprint" }, each.fingerprint || each.reasons.map(reasonWords).join(", ")),
-    String(each.count),
+    grouped(each.count),
     value(each.lastAt),
   ]);
   return [
     table("Dead letters by what failed alike", ["Type", "What failed", "Count", "Last"], rows),
-    total > items.length && h("p", {}, h("a", { href: address("deadletters") }, `All ${total} groups`)),
+    total > items.length && h("p", {}, h("a", { href: address("deadletters") }, `All ${grouped(total)} groups`)),
   ];
 }
 

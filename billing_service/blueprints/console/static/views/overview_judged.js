@@ -1,7 +1,7 @@
 // What the figures of the overview mean: whether all is well, and if not what is wrong and where to look. No elements.
 
 import { address } from "../router.js";
-import { ago, count, label, lasting } from "../words.js";
+import { ago, count, grouped, label, lasting } from "../words.js";
 
 const SLOW = 10 * 60;
 const SILENT = 24 * 3600;
@@ -40,7 +40,7 @@ function* events({ at, events: seen }) {
   if (silent > SILENT) yield { tone: "warn", words: `No webhook has arrived for ${lasting(silent)}: is the endpoint enabled at Stripe?` };
   if (!lastDeliveryAt) yield { tone: "info", words: "No webhook with a valid signature has arrived yet." };
   for (const each of paused) {
-    yield { tone: "warn", words: `${each.type || "All events"} paused by ${each.by} ${ago(each.since)}: ${each.waiting} waiting.` };
+    yield { tone: "warn", words: `${each.type || "All events"} paused by ${each.by} ${ago(each.since)}: ${grouped(each.waiting)} waiting.` };
   }
 }
 

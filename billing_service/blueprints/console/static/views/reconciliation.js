@@ -6,7 +6,8 @@ import { byId, fill, h } from "../dom.js";
 import { chip, heading, moments, part, section } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
-import { ago, count, lasting } from "../words.js";
+import { ago, count, grouped, lasting } from "../words.js";
+import { organization } from "./cells.js";
 import { findingsTold, showRun } from "./run.js";
 import { BASE, stateChip, triggerWords } from "./states.js";
 
@@ -43,7 +44,7 @@ function due({ jobs, openFindings }) {
   const all = Object.entries(openFindings).filter(([, number]) => number);
   return [
     job && h("p", {}, "By itself ", h("strong", {}, ago(job.nextAt)), ": ", moments(job.nextAt, { brief: true }), "."),
-    h("p", { class: "line" }, "Open now: ", all.length ? all.map(([severity, number]) => chip(`${number} ${severity}`, severity)) : h("span", { class: "none" }, "nothing")),
+    h("p", { class: "line" }, "Open now: ", all.length ? all.map(([severity, number]) => chip(`${grouped(number)} ${severity}`, severity)) : h("span", { class: "none" }, "nothing")),
   ];
 }
 
@@ -51,9 +52,9 @@ const COLUMNS = [
   { title: "Begun", cell: ({ startedAt }) => moments(startedAt), sort: ({ startedAt }) => startedAt },
   { title: "State", cell: ({ state }) => stateChip(state), sort: ({ state }) => state },
   { title: "By", cell: by, sort: ({ trigger }) => trigger },
-  { title: "Compared", cell: ({ checked, orgId }) => (orgId ? "one organization" : String(checked)), sort: ({ checked }) => checked },
+  { title: "Compared", cell: (each) => (each.orgId ? organization(each) : grouped(each.checked)), sort: ({ checked }) => checked },
   { title: "Found", cell: findingsTold, wide: true, sort: ({ divergences }) => divergences },
-  { title: "Not compared", cell: ({ errors }) => (errors ? chip(String(errors), "warn") : "0"), sort: ({ errors }) => errors },
+  { title: "Not compared", cell: ({ errors }) => (errors ? chip(grouped(errors), "warn") : "0"), sort: ({ errors }) => errors },
   { title: "Took", cell: took },
 ];
 

@@ -5,7 +5,8 @@ import { fill, h, redraw } from "../dom.js";
 import { chip, facts, heading, moments, ourId, section, table, trouble, troubleOf, value } from "../pieces.js";
 import { address } from "../router.js";
 import { listing } from "../tables.js";
-import { ago, count, label, lasting, moment } from "../words.js";
+import { ago, count, grouped, label, lasting, moment } from "../words.js";
+import { organization } from "./cells.js";
 import { findingColumns, gravestFirst } from "./finding_columns.js";
 import { follow, inTurn, unlessLeft } from "./following.js";
 import { kindWords } from "./kinds.js";
@@ -32,7 +33,7 @@ export async function showRun(container, context) {
   const load = () => call("GET", `${BASE}/reconciliations/${encodeURIComponent(id)}`, { signal });
   const first = await load();
   const [state, findings] = [h("div", { class: "parts" }), h("div", {})];
-  const extent = first.orgId ? h("span", {}, "one organization: ", ourId(first.orgId, address("customer", first.orgId))) : "everything";
+  const extent = first.orgId ? [h("span", {}, "one organization:"), organization(first)] : "everything";
   fill(
     container,
     heading(`Reconciliation of ${moment(first.startedAt)}`, h("p", { class: "hint line" }, h("a", { href: address("reconciliation") }, "All reconciliations"), extent)),
@@ -72,7 +73,7 @@ function listed(container, run, { query, signal, go }) {
 
 /** How much was found, in chips. */
 export function findingsTold({ divergences, new: fresh, changed, resolved }) {
-  const part = (number, words, tone) => number > 0 && chip(`${number} ${words}`, tone);
+  const part = (number, words, tone) => number > 0 && chip(`${grouped(number)} ${words}`, tone);
   return h(
     "span",
     { class: "line" },
@@ -94,7 +95,7 @@ function drawn(run, problem) {
 
 function told(run) {
   const { state, phase, checked, expected, nextAt, error } = run;
-  const bar = OPEN.includes(state) && progress({ done: checked, total: expected, words: `${checked} of about ${expected} compared` });
+  const bar = OPEN.includes(state) && progress({ done: checked, total: expected, words: `${grouped(checked)} of about ${grouped(expected)} compared` });
   return [
     h("p", { class: "line" }, stateChip(state), OPEN.includes(state) && h("span", {}, `${PHASES[phase] || label(phase)}.`), !OPEN.includes(state) && findingsTold(run)),
     bar,
@@ -110,14 +111,14 @@ function kinds({ findings, previous }) {
   if (!names.length) return h("p", { class: "empty" }, "Nothing differed.");
   const rows = names
     .sort((one, other) => (findings[other] || 0) - (findings[one] || 0))
-    .map((name) => [kindWords(name), String(findings[name] || 0), previous ? more(difference[name]) : h("span", { class: "none" }, "no earlier run")]);
+    .map((name) => [kindWords(name), grouped(findings[name] || 0), previous ? more(difference[name]) : h("span", { class: "none" }, "no earlier run")]);
   const words = previous ? h("p", { class: "hint" }, "Beside ", h("a", { href: address("reconciliation", previous.id) }, `the run of ${moment(previous.finishedAt)}`), ".") : null;
   return [table("Findings by kind", ["Kind", "Found", "Than before"], rows), words];
 }
 
 function more(number) {
   if (!number) return "as many";
-  return chip(number > 0 ? `${number} more` : `${-number} fewer`, number > 0 ? "bad" : "good");
+  return chip(number > 0 ? `${grouped(number)} more` : `${grouped(-number)} fewer`, number > 0 ? "bad" : "good");
 }
 
 function known(run) {
@@ -127,12 +128,12 @@ function known(run) {
     ["Ended", moments(run.finishedAt)],
     ["Took", run.finishedAt ? lasting(Math.max(1, seconds)) : value(null)],
     ["By", run.actor ? `${triggerWords(run)}: ${run.actor}` : triggerWords(run)],
-    ["Compared", String(run.checked)],
-    ["Looked at again", String(run.candidates)],
-    ["On their way", `${run.inFlight}, no finding`],
-    ["Of other products", String(run.foreign)],
-    ["Acknowledged", String(run.acknowledged)],
-    ["Requests to Stripe", String(run.stripeRequests)],
+    ["Compared", grouped(run.checked)],
+    ["Looked at again", grouped(run.candidates)],
+    ["On their way", `${grouped(run.inFlight)}, no finding`],
+    ["Of other products", grouped(run.foreign)],
+    ["Acknowledged", grouped(run.acknowledged)],
+    ["Requests to Stripe", grouped(run.stripeRequests)],
     ["Run", ourId(run.id)],
   ]);
 }

@@ -1,6 +1,6 @@
 // The search for a customer: what matched, and the way there.
 
-import { call } from "../api.js";
+import { Problem, call } from "../api.js";
 import { byId, fill, h } from "../dom.js";
 import { heading, ourId, stripeLink, table, trouble, value } from "../pieces.js";
 import { address } from "../router.js";
@@ -11,6 +11,7 @@ export async function showSearch(container, { query, signal, say }) {
   const text = query.get("q") || "";
   byId("query").value = text;
   if (!text) return fill(container, invitation());
+  if (text.trim().length < 2) throw new Problem({ title: "Say more of it", detail: "Two characters are needed at least." });
   fill(container, h("p", { class: "loading" }, "Searching …"));
   const found = await call("GET", "/api/admin/billing/search", { query: { q: text }, signal });
   const only = found.items.length === 1 && !found.strangers.length && !found.trouble && !found.eventId;
