@@ -10,7 +10,8 @@ STATIC = Path(__file__).parent / "static"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -28,7 +29,8 @@ def asset(name: str) -> Response:
 
 @blueprint.after_request
 def protect(response: Response) -> Response:
-    """Let the page load nothing from elsewhere and be framed by nobody."""
+    """Let the page load nothing from elsewhere, make no markup of texts, and be framed or held by nobody."""
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     return response

@@ -159,6 +159,22 @@ def test_who_closes_it_without_an_answer_sees_what_came_of_it(page, admin, linke
     expect(page.locator("#said")).to_contain_text("Whether it took effect is not known")
 
 
+def test_what_is_cancelled_is_what_was_previewed(page, admin, linked, stripe):
+    """Another subscription took its place while the dialog was open: that one stays."""
+    open_as(page, admin, linked)
+    page.locator("#act-cancel").click()
+    dialog = page.locator("#action-dialog")
+    cancel = dialog.get_by_role("button", name=f"Cancel {linked.subscription.id}")
+    expect(cancel).to_be_enabled()
+    stripe.subscriptions.cancel(linked.subscription.id)
+    price = linked.subscription["items"]["data"][0]["price"]["id"]
+    other = stripe.subscriptions.create({"customer": linked.subscription.customer, "items": [{"price": price}]})
+    dialog.get_by_label("Note").fill("They asked for it.")
+    cancel.click()
+    expect(dialog.locator(".done, .trouble")).to_contain_text(linked.subscription.id)
+    assert stripe.subscriptions.retrieve(other.id).status == "active"
+
+
 def test_going_back_leaves_it(page, admin, linked):
     open_as(page, admin, linked)
     page.get_by_role("link", name="Events", exact=True).click()

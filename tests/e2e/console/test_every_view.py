@@ -197,6 +197,7 @@ def test_the_policy_forbids_everything_inline_and_foreign(web):
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
+    assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
     assert {policy["script-src"], policy["style-src"], policy["connect-src"]} == {"'self'"}
     assert not re.search(r"style=|\son\w+=|<script>|<style", answer.text)
     for path in ["", *(f"/{each.relative_to(STATIC)}" for each in STATIC.rglob("*") if each.is_file())]:

@@ -36,6 +36,7 @@ def test_it_works(client, admin, dead, runtime):
             "message": "no plan for [masked]",
         },
         "orgId": str(org_id),
+        "orgName": None,
         "reason": "handler_failed",
         "fingerprint": "ValueError: no plan for #",
         "deadAt": iso(event.dead_at),

@@ -34,6 +34,7 @@ def test_it_works(client, admin, recorded, dead):
         "reason": None,
         "attempts": 0,
         "orgId": str(org_id),
+        "orgName": None,
         "stripeCustomerId": "cus_1",
         "stripeSubscriptionId": "sub_1",
         "nextAttemptAt": None,

@@ -119,7 +119,7 @@ async function foretell(task) {
 function typedField(task, wanted) {
   task.typed = null;
   if (!wanted) return null;
-  const input = h("input", { id: "typed", name: "typed", autocomplete: "off", inputmode: /^\d+$/.test(wanted) ? "numeric" : null, required: true });
+  const input = h("input", { id: "typed", name: "typed", autocomplete: "off", inputmode: /^\d+$/.test(wanted) ? "numeric" : null, "aria-required": true });
   task.typed = { wanted, input };
   input.addEventListener("input", (event) => {
     event.stopPropagation();

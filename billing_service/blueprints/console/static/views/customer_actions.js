@@ -103,6 +103,13 @@ function link(seen) {
 function cancel(seen) {
   const left = (seen.live?.subscriptions || []).filter((each) => !ENDED.includes(each.status));
   const words = (each) => `${each.id}: ${each.plan || "no plan"}, ${each.status}`;
+  const money = h(
+    "fieldset",
+    {},
+    h("legend", {}, "Money, when cancelled at once"),
+    choice("checkbox", "prorate", "true", "Credit the unused time"),
+    choice("checkbox", "invoiceNow", "true", "Invoice what is open now"),
+  );
   return {
     title: WORDS.cancel,
     explanation: "It is cancelled at Stripe, looked at until that is seen there, and only then written here.",
@@ -113,20 +120,16 @@ function cancel(seen) {
         selection("Which one? More than one is live.", "subscription", [["", "Choose one"], ...left.map((each) => [each.id, words(each)])]),
       h(
         "fieldset",
-        {},
+        { onchange: ({ target }) => (money.disabled = target.value !== "now") },
         h("legend", {}, "When"),
         choice("radio", "mode", "now", "At once", true),
         choice("radio", "mode", "period_end", "At the end of the period"),
       ),
-      h(
-        "fieldset",
-        {},
-        h("legend", {}, "Money, when cancelled at once"),
-        choice("checkbox", "prorate", "true", "Credit the unused time"),
-        choice("checkbox", "invoiceNow", "true", "Invoice what is open now"),
-      ),
+      money,
     ],
     body: cancelBody,
+    // By its id: meanwhile another one may have become the only live one.
+    request: (body, { stripeSubscriptionId: id }) => (id ? { ...body, stripeSubscriptionId: id } : body),
     confirm: (answer) => `Cancel ${answer?.stripeSubscriptionId || "the subscription"}`,
     foretold: (answer, body) => [atStripe(answer, body), changesTold(answer)],
     done: (answer, body) => [
@@ -137,19 +140,22 @@ function cancel(seen) {
 }
 
 function cancelBody(form) {
-  const named = form.elements.subscription?.value;
+  const { subscription, mode, prorate, invoiceNow } = form.elements;
+  const [named, atOnce] = [subscription?.value, mode.value === "now"];
   return {
-    mode: form.elements.mode.value,
-    prorate: form.elements.prorate.checked,
-    invoiceNow: form.elements.invoiceNow.checked,
+    mode: mode.value,
+    prorate: atOnce && prorate.checked,
+    invoiceNow: atOnce && invoiceNow.checked,
     ...(named ? { stripeSubscriptionId: named } : {}),
   };
 }
 
 function atStripe(answer, body) {
   if (!answer.stripeSubscriptionId) return h("p", {}, "Nothing at Stripe is left to cancel.");
-  const fate = body.mode === "period_end" ? "will end with its period" : "will be cancelled at once";
-  return h("p", {}, "At Stripe: ", value(answer.stripeSubscriptionId), ` ${fate}.`);
+  const target = value(answer.stripeSubscriptionId);
+  if (body.mode === "period_end") return h("p", {}, "At Stripe: ", target, " will end with its period.");
+  const credited = `The unused time is ${body.prorate ? "credited" : "not credited"}${body.invoiceNow ? ", and what is open is invoiced now" : ""}.`;
+  return [h("p", {}, "At Stripe: ", target, " will be cancelled at once."), h("p", {}, credited)];
 }
 
 function bump(seen) {

@@ -186,6 +186,7 @@ function credit(charge, won, seen) {
       refundRequestId: freshKey(),
       ...(won.length > 1 ? { disputeId: form.elements.dispute.value } : {}),
     }),
+    request: (body, { disputeId }) => ({ ...body, disputeId }),
     confirm: "Credit the dispute",
     nothing: (answer) => !answer.applied && h("p", {}, "It was credited before: nothing is left to do."),
     foretold: (answer) => h("p", {}, balance("This will change", answer)),

@@ -181,7 +181,7 @@ function divergences(whole) {
   return stackedBars({
     id: "runs",
     title: "Divergences of each reconciliation",
-    summary: `The last one, ${ago(last.startedAt)}, compared ${count(last.checked, "subscription")} and found ${count(last.divergences, "divergence")}, ${last.new} of them new.`,
+    summary: `The last one, ${ago(last.startedAt)}, compared ${count(last.checked, "subscription")} and found ${count(last.divergences, "divergence")}; ${count(last.new, "finding")} ${last.new === 1 ? "is" : "are"} new.`,
     series: FINDINGS,
     bars: whole.map((each) => ({ label: moment(each.startedAt), short: new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }).format(new Date(each.startedAt)), values: [each.divergences, each.errors] })),
     first: "Started",
