@@ -49,7 +49,7 @@ async function answered(method, path, how) {
   let renewed = false;
   for (;;) {
     if (why !== null && !(await askToSignIn(why))) {
-      throw new Problem({ title: "Not signed in", detail: "Sign in to go on.", code: "unauthorized" });
+      throw new Problem({ title: "Not signed in", detail: "Sign in to go on.", code: "unauthorized", status: 401 });
     }
     const sentAs = credentials.mark();
     const answer = await send(method, path, how);

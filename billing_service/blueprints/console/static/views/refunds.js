@@ -4,7 +4,7 @@ import { call } from "../api.js";
 import { openAction } from "../confirming.js";
 import { fill, h } from "../dom.js";
 import { heading, moments, ourId, part, scrolled, section, table, value } from "../pieces.js";
-import { show as again } from "../router.js";
+import { address, show as again } from "../router.js";
 import { listing } from "../tables.js";
 import { label, money } from "../words.js";
 import { organization } from "./cells.js";
@@ -55,13 +55,19 @@ async function show(container, context) {
 }
 
 const COLUMNS = [
-  { title: "Refund request", cell: (each) => h("span", { class: "stack" }, ourId(each.refundRequestId), h("span", { class: "hint of" }, "of ", organization(each))), sort: ({ refundRequestId }) => refundRequestId },
+  { title: "Refund", cell: whose, sort: ({ orgName, orgId }) => orgName || orgId },
   { title: "Asked for", cell: ({ createdAt, actor }) => h("span", { class: "stack" }, moments(createdAt, { brief: true }), h("span", { class: "hint" }, `by ${actor}`)), sort: ({ createdAt }) => createdAt },
   { title: "State", cell: (each) => h("span", { class: "stack" }, h("span", {}, stateChip(each.state)), why(each)), sort: ({ state }) => state },
   { title: "Amount", cell: ({ amount, currency }) => h("strong", {}, money(amount, currency)), sort: ({ amount }) => amount },
   { title: "Charge", cell: ({ chargeId, stripeRefundId }) => h("span", { class: "stack" }, value(chargeId), stripeRefundId && value(stripeRefundId)) },
   { title: "Why", cell: ({ reason, note }) => h("span", { class: "stack" }, reason && h("span", {}, label(reason)), note && h("span", { class: "hint" }, note)), wide: true },
 ];
+
+/** Whose it is, and the id that it was asked for by. */
+function whose({ orgId, orgName, refundRequestId }) {
+  const target = address("customer", orgId);
+  return h("span", { class: "stack event" }, h("a", { href: target, class: "row brief" }, orgName || orgId), ourId(refundRequestId));
+}
 
 function why({ error, failureReason }) {
   const words = failureReason || error;
