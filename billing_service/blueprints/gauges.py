@@ -72,7 +72,7 @@ def _of_redis() -> Iterator[GaugeMetricFamily]:
         return
     waiting = [((each["name"],), each["waiting"]) for each in queues["queues"]]
     yield _gauge("billing_queue_jobs", "Jobs that wait in a queue", waiting, "queue")
-    yield _one("billing_workers", "Workers that are registered", queues["workers"])
+    yield _one("billing_workers", "Workers that gave a sign of life lately", queues["workers"])
     if left := runtime.stripe.budget_left():
         pools = [((pool,), left[pool]) for pool in ("shared", "reserved", "ceiling")]
         yield _gauge("billing_stripe_budget_available", "Requests that could be sent at once", pools, "pool")

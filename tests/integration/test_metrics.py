@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +16,13 @@ from bson import ObjectId
 from mongoengine.connection import get_db
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
+from rq import SimpleWorker
+from rq.utils import utcformat
 
 from billing_service.blueprints.gauges import BY_LABEL, installation
 from billing_service.documents import JobRun, OpenAlert, OutboxSignal, WebhookEvent, database_now
 from billing_service.errors import StripeCircuitOpen, StripeUnavailable
+from billing_service.jobs.queues import QUEUES
 from billing_service.jobs.schedule import SCHEDULE
 from billing_service.jobs.sweep import sweep
 from billing_service.jobs.tick import run_here, start_slot
@@ -75,6 +80,19 @@ def test_an_empty_installation_is_well(scrape):
     assert {name: shown[f"billing_{name}",] for name in zero} == dict.fromkeys(zero, 0)
     assert shown["billing_queue_jobs", ("queue", "webhooks")] == 0
     assert not [key for key in shown if key[0] == "billing_last_delivery_seconds"]
+
+
+def test_a_worker_that_was_killed_is_not_counted(scrape, runtime):
+    """It cannot take itself off the list, and if it was the last nobody else does."""
+    redis = runtime.redis.client()
+    first, second = (SimpleWorker(QUEUES, connection=redis) for _ in range(2))
+    first.register_birth()
+    second.register_birth()
+    assert scrape()["billing_workers",] == 2
+    redis.hset(first.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(minutes=2)))
+    assert scrape()["billing_workers",] == 1
+    redis.delete(second.key)  # as it expires
+    assert scrape()["billing_workers",] == 0
 
 
 def test_what_waits_and_for_how_long(scrape):
@@ -292,6 +310,38 @@ def test_each_rule_speaks_of_what_is_there(scrape):
             assert each.name in labels, (rule["alert"], each.name)
             used = {matcher.name for matcher in each.matchers.matchers}
             assert used <= labels[each.name], (rule["alert"], used)
+
+
+def test_no_rule_is_silent_because_there_is_nothing_to_compare_with():
+    """A process that was restarted with the wrong secret has never answered 200: there is no such series yet."""
+    comparisons = {"==", "!=", ">", "<", ">=", "<="}
+    compared = 0
+    for rule in (rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]):
+        found = []
+        promql_parser.walk(promql_parser.parse(rule["expr"]), found.append)
+        for each in found:
+            if not isinstance(each, promql_parser.BinaryExpr) or str(each.op) not in comparisons:
+                continue
+            right = each.rhs.expr if isinstance(each.rhs, promql_parser.ParenExpr) else each.rhs
+            if isinstance(right, promql_parser.AggregateExpr | promql_parser.VectorSelector | promql_parser.BinaryExpr):
+                vectors = []
+                promql_parser.walk(right, vectors.append)
+                if any(isinstance(one, promql_parser.VectorSelector) for one in vectors):
+                    compared += 1
+                    assert "or vector(0)" in right.prettify(), rule["alert"]
+    assert compared == 1
+
+
+def test_a_process_counts_dead_events_from_zero():
+    """Prometheus sees no increase in a series that begins with thirty."""
+    script = "import billing_service.observability, prometheus_client as it; print(it.generate_latest().decode())"
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    counted = set(re.findall(r'^billing_webhook_events_total\{outcome="(\w+)"\} 0\.0$', shown, re.MULTILINE))
+    rules = re.findall(r'billing_webhook_events_total\{outcome="(\w+)"\}', RULES.read_text())
+    assert rules
+    assert set(rules) <= counted
 
 
 def test_each_job_has_a_rule():
