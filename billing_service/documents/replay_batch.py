@@ -2,6 +2,8 @@
 
 from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, ObjectIdField, StringField
 
+from .store import IS_TEXT
+
 BATCH_STATES = ("queued", "running", "cancelling", "succeeded", "partly_failed", "stopped", "cancelled")
 OPEN_BATCH_STATES = ("queued", "running", "cancelling")
 ITEM_STATES = ("pending", "asked", "succeeded", "failed", "skipped", "refused", "left")
@@ -91,6 +93,12 @@ class ReplayItem(Document):
         "indexes": [
             {"fields": ["batch", "position"], "name": "batch_position", "unique": True},
             {"fields": ["batch", "state", "position"], "name": "batch_state"},
+            # Erasing what an error quoted of an event's payload.
+            {
+                "fields": ["event_id"],
+                "name": "event_failed",
+                "partialFilterExpression": {"error_message": IS_TEXT},
+            },
             {"fields": ["expires_at"], "name": "expires_at", "expireAfterSeconds": 0},
         ],
     }

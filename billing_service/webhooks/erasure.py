@@ -14,7 +14,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
-from ..documents import AdminAction, RefundRequest, Subscription, WebhookEvent
+from ..documents import AdminAction, LedgerEntry, RefundRequest, ReplayItem, Subscription, WebhookEvent
 from ..operations import Outcome
 from . import masking
 
@@ -101,7 +101,7 @@ def _filters(customer_id: str, organizations: tuple[ObjectId, ...]) -> list[tupl
 
 
 def _batches(wanted: dict[str, Any], index: str) -> Iterator[list[dict[str, Any]]]:
-    fields = {"payload": 1, "state": 1}
+    fields = {"payload": 1, "state": 1, "event_id": 1}
     batch: list[dict[str, Any]] = []
     for each in _ledger().find(wanted, fields).hint(index).batch_size(BATCH):
         batch.append(each)
@@ -113,27 +113,60 @@ def _batches(wanted: dict[str, Any], index: str) -> Iterator[list[dict[str, Any]
 
 
 def _mask(batch: list[dict[str, Any]], now: datetime) -> int:
+    # Items first: a run that is killed in between finds the events again, and by them the items.
+    quoting = {"event_id": {"$in": [each["event_id"] for each in batch]}, "error_message": {"$gt": ""}}
+    ReplayItem._get_collection().update_many(quoting, {"$set": {"error_message": masking.MASKED}})
     writes = [
-        UpdateOne({"_id": each["_id"], "erased_at": None}, {"$set": {"erased_at": now} | _left_of(each["payload"])})
+        UpdateOne({"_id": each["_id"], "erased_at": None}, [{"$set": _left_of(each["payload"]) | {"erased_at": now}}])
         for each in batch
     ]
     return _ledger().bulk_write(writes, ordered=False).modified_count
 
 
+# The words of an error may quote what the payload held; its class does not. What is absent stays absent.
+_LINE = {
+    "$cond": [
+        {"$gt": ["$$line.error_message", None]},
+        {"$mergeObjects": ["$$line", {"error_message": masking.MASKED}]},
+        "$$line",
+    ]
+}
+_WITHOUT_WORDS: dict[str, Any] = {
+    "history": {
+        "$cond": [
+            {"$isArray": "$history"},
+            {"$map": {"input": "$history", "as": "line", "in": _LINE}},
+            "$$REMOVE",
+        ]
+    },
+    "fingerprint": {
+        "$cond": [
+            {"$gt": ["$fingerprint", None]},
+            {"$concat": [{"$first": {"$split": ["$fingerprint", ":"]}}, f": {masking.MASKED}"]},
+            "$$REMOVE",
+        ]
+    },
+}
+
+
 def _left_of(payload: str) -> dict[str, Any]:
     try:
-        return {"payload": json.dumps(masking.masked(json.loads(payload)))}
+        left = json.dumps(masking.masked(json.loads(payload)))
     except (ValueError, RecursionError):
         # What cannot be read cannot be told to be harmless. Nobody could have handled it either.
-        return {"payload": None}
+        left = None
+    return {"payload": {"$literal": left}, **_WITHOUT_WORDS}
 
 
 def _count_notes(organizations: tuple[ObjectId, ...]) -> int:
-    noted: dict[str, Any] = {"organization__in": organizations, "note__gt": ""}
-    counts = (
-        kind.objects(**noted).limit(MOST_NOTES).count(with_limit_and_skip=True) for kind in (AdminAction, RefundRequest)
+    noted = {"organization__in": organizations, "note__gt": ""}
+    found = (
+        AdminAction.objects(**noted),
+        RefundRequest.objects(**noted),
+        # A top-up's memo is its pack.
+        LedgerEntry.objects(organization__in=organizations, kind="adjustment", memo__gt=""),
     )
-    return sum(counts) if organizations else 0
+    return sum(each.limit(MOST_NOTES).count(with_limit_and_skip=True) for each in found) if organizations else 0
 
 
 def _ledger() -> Collection:

@@ -133,6 +133,45 @@ def test_notes_are_free_text_and_are_told_of(known, command_line, client, admin)
     assert {name for name, _ in traces()} == {"admin_actions", "admin_operations"}
 
 
+def test_the_note_of_a_credit_is_counted_too(known, app, runtime):
+    """It stays in the ledger for good."""
+    from billing_service import extras
+
+    entry = {"organization": known[0], "kind": "adjustment", "units": 5, "ref": "credit:dp_1", "at": runtime.clock()}
+    extras.book(entry | {"actor": "ada@example.com", "memo": "Ada Lovelace called"})
+    assert erasure.find_holdings(known[1]).notes == 1
+
+
+def test_what_errors_quoted_goes_too(known, runtime, client, admin):
+    """An error's words may hold what the payload held: with each attempt, in the group's name, in a batch."""
+    letter = WebhookEvent.objects(type="customer.subscription.created").first()
+    words = "invalid literal for int() with base 10: 'Ada Lovelace'"
+    lines = [
+        {"at": runtime.clock(), "error_class": "ValueError", "error_message": words},
+        {"at": runtime.clock(), "outcome": "applied"},
+    ]
+    WebhookEvent._get_collection().update_one(
+        {"_id": letter.pk}, {"$set": {"history": lines, "fingerprint": f"ValueError: {words}", "state": "dead"}}
+    )
+    item = {"batch": ObjectId(), "position": 0, "event_id": letter.event_id, "type": letter.type, "state": "failed"}
+    get_db().replay_items.insert_one(item | {"error_class": "ValueError", "error_message": words})
+    assert {name for name, _ in traces()} == {"webhook_events", "replay_items"}
+    erasure.erase(known[1], now=runtime.clock())
+    assert traces() == set()
+    letter.reload()
+    assert [(line.error_class, line.error_message, line.outcome) for line in letter.history] == [
+        ("ValueError", masking.MASKED, None),
+        (None, None, "applied"),
+    ]
+    assert letter.fingerprint == f"ValueError: {masking.MASKED}"
+    assert get_db().replay_items.find_one()["error_message"] == masking.MASKED
+    shown = client.get(f"/api/admin/billing/events/{letter.event_id}", headers=admin)
+    assert shown.json["history"][0]["errorClass"] == "ValueError"
+    fine = WebhookEvent.objects(fingerprint=None, erased_at__ne=None)
+    assert fine.count() > 5
+    assert not [each for each in fine.as_pymongo() if "fingerprint" in each]
+
+
 def test_killed_half_way_it_goes_on_where_it_was(app, runtime, organization):
     org_id, many = organization(), 2 * erasure.BATCH + 7
     ledger = WebhookEvent._get_collection()
