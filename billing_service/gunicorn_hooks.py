@@ -13,6 +13,9 @@ from . import observability, startup
 PR_SET_PDEATHSIG = 1
 
 worker_class = "gthread"
+# The application is made once, in the master, and opens nothing there. So a new worker serves at once, and whatever was
+# installed since the start is not half of it: much of the package is imported by this module anyway.
+preload_app = True
 # A cancel waits for Stripe to show it: two requests with retries and the time to verify.
 timeout = 90
 graceful_timeout = 60

@@ -159,6 +159,16 @@ def test_the_procfile_and_the_units_start_commands_that_there_are():
     assert len(lines) == 6
 
 
+def test_the_socket_is_where_the_web_process_and_the_proxy_look_for_it():
+    held = re.search(
+        r"^ListenStream=(\S+):(\d+)$", (ROOT / "deploy/systemd/billing-web.socket").read_text(), re.MULTILINE
+    )
+    unit = (ROOT / "deploy/systemd/billing-web.service").read_text()
+    assert f"web --host {held.group(1)} --port {held.group(2)}\n" in unit
+    assert "Requires=billing-web.socket" in unit
+    assert f"server {held.group(1)}:{held.group(2)} " in (ROOT / "deploy/nginx.conf").read_text()
+
+
 def test_the_proxy_fits_the_service():
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     seconds = int(re.search(r"proxy_read_timeout (\d+)s", text).group(1))
