@@ -77,7 +77,9 @@ class WebhookEvent(Document):
     erased_at = DateTimeField()
     received_at = DateTimeField(required=True)
     source = StringField(required=True)
+    # The place of the secret that verified it, then, and its mark.
     secret_index = IntField()
+    secret_mark = StringField()
     state = StringField(required=True, choices=STATES)
     outcome = StringField(choices=OUTCOMES)
     reason = StringField()

@@ -20,7 +20,7 @@ from .shapes import (
     LiveSubscription,
     Read,
 )
-from .signatures import VerifiedEvent, verify_webhook
+from .signatures import VerifiedEvent, mark_of, verify_webhook
 
 __all__ = [
     "API_VERSION",
@@ -41,6 +41,7 @@ __all__ = [
     "VerifiedEvent",
     "find_price",
     "is_key_refused",
+    "mark_of",
     "try_right",
     "verify_webhook",
 ]

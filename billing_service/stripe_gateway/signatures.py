@@ -1,5 +1,6 @@
 """Whether a webhook is Stripe's: signature, age and the members that every event has."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,10 +19,19 @@ _EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 
 @dataclass(frozen=True)
 class VerifiedEvent:
-    """An event as Stripe sent it; `secret_index` is the place of the secret that verified it, None if we asked."""
+    """An event as Stripe sent it; `secret_index` is the place of the secret that verified it, None if we asked.
+
+    Places change with a rotation: `secret_mark` is the secret's own.
+    """
 
     event: dict[str, Any]
     secret_index: int | None = None
+    secret_mark: str | None = None
+
+
+def mark_of(secret: str) -> str:
+    """What tells a webhook secret from others, and tells nothing of it."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:12]
 
 
 def verify_webhook(
@@ -39,7 +49,7 @@ def verify_webhook(
         raise StripeNotConfigured("No webhook secret is configured: set STRIPE_WEBHOOK_SECRETS.")
     index = _verifying(payload, header, secrets)
     _check_age(header, now, tolerance)
-    return VerifiedEvent(_event(payload), index)
+    return VerifiedEvent(_event(payload), index, mark_of(secrets[index]))
 
 
 def _verifying(payload: bytes, header: str, secrets: Sequence[str]) -> int:

@@ -50,7 +50,7 @@ def receive(
     """Store a verified event unless it is known. Raises BadRequest and what the store raises."""
     event = _record(verified.event, payload, now, source)
     if verified.secret_index is not None:
-        event["secret_index"] = verified.secret_index
+        event |= {"secret_index": verified.secret_index, "secret_mark": verified.secret_mark}
     event |= _assigned(event, verified.event, livemode, now)
     event_id = event["event_id"]
     # Who receives for another reason than a delivery does not wake anybody for those that were stored with it.

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from billing_service.outbox.audiences import PEOPLE, names_for
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -47,3 +50,21 @@ def test_a_runbook_says_when_do_verify_and_what_if_not(page):
 def test_the_readme_leads_to_every_runbook():
     readme = (ROOT / "README.md").read_text()
     assert [page.name for page in RUNBOOKS if f"docs/runbooks/{page.name})" not in readme] == []
+
+
+def test_each_alert_leads_to_a_page_that_knows_it():
+    """Who is woken by it searches for its name."""
+    for rule in (
+        rule for group in yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
+    ):
+        pages = re.findall(r"docs/[\w/-]+\.md", rule["annotations"]["action"])
+        assert len(pages) == 1, rule["alert"]
+        assert f"`{rule['alert']}`" in (ROOT / pages[0]).read_text(), (rule["alert"], pages[0])
+
+
+def test_each_signal_for_people_is_in_a_runbook():
+    text = "".join(page.read_text() for page in RUNBOOKS)
+    # Its page is that of the receivers.
+    told = set(names_for(PEOPLE)) - {"signals_failing"}
+    assert len(told) > 15
+    assert [name for name in sorted(told) if f"`{name}`" not in text] == []

@@ -11,6 +11,7 @@ from billing_service.documents import JobRun, ServiceState, WebhookEvent
 from billing_service.jobs.runs import slot_name
 from billing_service.jobs.schedule import row_of
 from billing_service.jobs.scheduler import repair
+from billing_service.stripe_gateway import mark_of
 from billing_service.webhooks import HANDLERS, pauses
 
 # rq-scheduler 0.14.0 calls its cron library and the standard library the old way (rq_scheduler/utils.py).
@@ -140,7 +141,7 @@ def webhooks_not_arriving(world):
 
 def webhook_secret_unused(world):
     world.told(stripe_webhook_secrets=("whsec_new_0123456789", "whsec_old_0123456789"))
-    stored(world, state="succeeded", secret_index=0)
+    stored(world, state="succeeded", secret_mark=mark_of("whsec_old_0123456789"))
 
 
 def price_missing(world):
