@@ -285,8 +285,11 @@ def _check_tokens(settings: Settings) -> list[str]:
 
 
 def _check_plans(settings: Settings) -> list[str]:
-    found = settings.billing_plans.is_file()
-    return [] if found else [f"BILLING_PLANS: there is no file {settings.billing_plans}"]
+    try:
+        found = settings.billing_plans.is_file()
+    except OSError:  # a name that cannot be one, or a folder that must not be looked into
+        found = False
+    return [] if found else [f"BILLING_PLANS: there is no file {str(settings.billing_plans)[:200]}"]
 
 
 CHECKS = (_check_stores, _check_stripe, _check_urls, _check_receivers, _check_metrics, _check_tokens, _check_plans)

@@ -74,6 +74,7 @@ def test_nothing_given_names_everything_that_is_missing():
         ({"ALERT_WEBHOOK_URL": "https://example.com/hooks.slack.com"}, "ALERT_WEBHOOK_SECRET"),
         ({"ALERT_WEBHOOK_URL": "https://x.example.com", "ALERT_WEBHOOK_SECRET": "k" * 31}, "ALERT_WEBHOOK_SECRET"),
         ({"BILLING_PLANS": "/nowhere/plans.toml"}, "BILLING_PLANS"),
+        ({"BILLING_PLANS": "[[plans]] " * 500}, "BILLING_PLANS"),
         ({"WEBHOOK_RETRY_DELAYS": "soon"}, "WEBHOOK_RETRY_DELAYS"),
         ({"RECONCILE_CONFIRM_SECONDS": "-1"}, "RECONCILE_CONFIRM_SECONDS"),
         ({"STRIPE_READ_TIMEOUT": "30"}, "STRIPE_READ_TIMEOUT"),
