@@ -111,9 +111,13 @@ def serve_metrics(settings: Settings) -> int | None:
 
 
 def _metrics_folder() -> str:
-    """A new folder of this process id; those of processes that were killed are removed."""
+    """A new folder of this process id; those of processes that were killed are removed.
+
+    One with this id is of an earlier process, too: a container's first process always has the same.
+    """
     for old in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
-        if not Path("/proc", old.name.removeprefix(METRICS).split("-")[0]).exists():
+        pid = old.name.removeprefix(METRICS).split("-")[0]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
             shutil.rmtree(old, ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-")
 

@@ -171,11 +171,16 @@ def test_a_restart_behind_systemds_socket_refuses_nobody(installation, tmp_path)
     _, _, environment, database = installation
     with socket.create_server((servers.HOST, 0), backlog=128) as held:
         port, number = held.getsockname()[1], held.fileno()
-        # As systemd does: the first socket is number 3, and the variables name the process.
-        script = f'exec 3<&{number}; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+        # As systemd does: the first socket is number 3, and the variables name the process. Counters of an earlier one
+        # with its number are there, as in a container that is started again.
+        script = (
+            f'exec 3<&{number}; export LISTEN_FDS=1 LISTEN_PID=$$; mkdir "$TMPDIR/billing-metrics-$$-old"; exec "$@"'
+        )
+        environment = environment | {"TMPDIR": str(tmp_path)}
         command = ["bash", "-c", script, "web", *CLI, "web", "--port", str(port)]
         with ExitStack() as first, ExitStack() as second:
             first.enter_context(started(command, tmp_path, environment, pass_fds=(number,)))
+            assert [each.name for each in tmp_path.glob("billing-metrics-*-old")] == []
             with Clients(f"http://{servers.HOST}:{port}") as clients:
                 time.sleep(1)
                 answered = clients.answers.total()
