@@ -105,5 +105,14 @@ def last_run(job: str) -> JobRun | None:
 
 def account() -> str | None:
     """The Stripe account that this installation belongs to; None before it first asked."""
-    known = ServiceState.objects(name="stripe_account").first()
+    return _known("stripe_account")
+
+
+def mode() -> str | None:
+    """The mode that this installation belongs to, live or test; None before its first start."""
+    return _known("stripe_mode")
+
+
+def _known(name: str) -> str | None:
+    known = ServiceState.objects(name=name).first()
     return known.value if known else None

@@ -19,6 +19,7 @@ from .stripe_gateway import StripeGateway
 
 METRICS = "billing-metrics-"
 METRICS_PORTS = 16
+STRIPE_MODE = "stripe_mode"
 
 
 def check(runtime: Runtime) -> None:
@@ -48,26 +49,47 @@ def check(runtime: Runtime) -> None:
     if not runtime.settings.stripe_secret_key:
         return
     try:
-        claim_account(runtime.stripe, runtime.clock())
+        claim_account(runtime.stripe, runtime.clock(), livemode=runtime.settings.livemode)
     except WrongAccount as refusal:
         raise UnsafeConfiguration([f"STRIPE_SECRET_KEY: {refusal.detail}"]) from refusal
     except BillingError as refusal:
         log.error("stripe_not_checked_at_start", code=refusal.code, detail=refusal.detail)
 
 
-def claim_account(stripe: StripeGateway, now: datetime) -> str:
-    """Store the Stripe account's id at first start, compare it later; raises WrongAccount."""
+def claim_account(stripe: StripeGateway, now: datetime, *, livemode: bool) -> str:
+    """Store the Stripe account's id and the key's mode at first start, compare them later; raises WrongAccount.
+
+    Test and live mode of an account have the same id, and nothing else in common.
+    """
+    mode = "live" if livemode else "test"
+    if (known := ServiceState.objects(name=STRIPE_MODE).first()) is not None:
+        _compare_modes(known.value, mode)
     account = stripe.account().value
-    try:
-        ServiceState(name="stripe_account", value=account, at=now).save(force_insert=True)
-    except NotUniqueError:
-        stored = ServiceState.objects(name="stripe_account").first().value
-        if stored != account:
-            raise WrongAccount(
-                f"this database belongs to Stripe account {stored}, the key is of {account}; take the right key or "
-                "another database"
-            ) from None
+    stored = _first("stripe_account", account, now)
+    if stored != account:
+        raise WrongAccount(
+            f"this database belongs to Stripe account {stored}, the key is of {account}; take the right key or "
+            "another database"
+        )
+    _compare_modes(_first(STRIPE_MODE, mode, now), mode)
     return account
+
+
+def _compare_modes(stored: str, mode: str) -> None:
+    if stored != mode:
+        raise WrongAccount(
+            f"this database is of Stripe's {stored} mode, the key is of {mode} mode; take the right key or another "
+            "database"
+        )
+
+
+def _first(name: str, value: str, now: datetime) -> str:
+    """What was stored under the name first: this value, or that of an earlier start."""
+    try:
+        ServiceState(name=name, value=value, at=now).save(force_insert=True)
+    except NotUniqueError:
+        return ServiceState.objects(name=name).first().value
+    return value
 
 
 def exec_gunicorn(settings: Settings, host: str, port: int) -> None:

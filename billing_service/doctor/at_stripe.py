@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from ..errors import BillingError, StripeMisconfigured
 from ..overview import account as stored_account
+from ..overview import mode as stored_mode
 from ..runtime import Runtime
 from ..stripe_gateway import RIGHTS, Right, is_key_refused, try_right
 from .findings import Seen, fine
@@ -53,7 +54,11 @@ def _compare_clocks(asked_at: datetime, date: datetime, answered_at: datetime) -
 
 
 def look_at_account(site: Runtime) -> Iterator[Seen]:
-    """The account that the database belongs to and that of the key."""
+    """The account and the mode that the database belongs to and those of the key."""
+    mode = "live" if site.settings.livemode else "test"
+    if (known := stored_mode()) not in (None, mode):
+        yield Seen("stripe_account_differs", f"The database is of Stripe's {known} mode, the key is of {mode} mode.")
+        return
     stored = stored_account()
     if stored is None:
         yield fine("The database belongs to no Stripe account yet; the first start stores the key's.")

@@ -64,8 +64,8 @@ PROBLEMS: dict[str, Problem] = {
         "Make a new key in Stripe's dashboard, set STRIPE_SECRET_KEY, start all processes anew.",
     ),
     "stripe_account_differs": _error(
-        "The processes refuse to start: with another account's key everything would look as if it were gone.",
-        "Set the key of the account that the database belongs to, or name another database by MONGODB_URI.",
+        "The processes refuse to start: with such a key everything would look as if it were gone, or somebody else's.",
+        "Set the key of the account and mode that the database belongs to, or name another database by MONGODB_URI.",
     ),
     "stripe_permission_missing": _error(
         "The calls named fail each time; events that need them wait and are dead letters after three days.",

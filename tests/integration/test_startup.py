@@ -19,6 +19,7 @@ def test_the_account_is_stored_at_the_first_start(runtime):
     startup.check(runtime)
     startup.check(runtime)
     assert [each.value for each in ServiceState.objects(name="stripe_account")] == ["acct_sandbox"]
+    assert [each.value for each in ServiceState.objects(name="stripe_mode")] == ["test"]
 
 
 def test_a_key_of_another_account_is_refused(runtime, sandbox):
@@ -28,13 +29,34 @@ def test_a_key_of_another_account_is_refused(runtime, sandbox):
     with pytest.raises(UnsafeConfiguration, match="acct_sandbox"):
         startup.check(stranger)
     with pytest.raises(WrongAccount):
-        startup.claim_account(stranger.stripe, runtime.clock())
+        startup.claim_account(stranger.stripe, runtime.clock(), livemode=False)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_key_of_the_other_mode_is_refused_although_the_account_is_the_same(runtime, sandbox, away):
+    """Else test customers that name live organizations in their metadata would give them plans."""
+    startup.check(runtime)
+    sandbox.add_key(key="sk_live_of_the_tests_1")
+    other = build(replace(runtime.settings, stripe_secret_key="sk_live_of_the_tests_1"))
+    assert other.settings.livemode
+    if away:
+        sandbox.arm("drop", times=None)
+    with pytest.raises(UnsafeConfiguration, match=r"STRIPE_SECRET_KEY: this database is of Stripe's test mode"):
+        startup.check(other)
+    assert [each.value for each in ServiceState.objects(name="stripe_mode")] == ["test"]
+
+
+def test_a_database_of_an_earlier_version_gets_the_mode_of_its_key(runtime):
+    startup.check(runtime)
+    ServiceState.objects(name="stripe_mode").delete()
+    startup.check(runtime)
+    assert ServiceState.objects(name="stripe_mode").first().value == "test"
 
 
 def test_stripe_away_does_not_stop_a_start(runtime, sandbox):
     sandbox.arm("drop", times=None)
     startup.check(runtime)
-    assert ServiceState.objects(name="stripe_account").count() == 0
+    assert ServiceState.objects(name__in=["stripe_account", "stripe_mode"]).count() == 0
 
 
 def test_mongodb_away_does_not_stop_a_start(runtime, servers):

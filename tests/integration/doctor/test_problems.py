@@ -41,6 +41,7 @@ def codes(report):
 def live(world):
     """A key of live mode; Settings would refuse it with the sandbox's address."""
     world.sandbox.add_key(key="sk_live_of_the_tests_1")
+    ServiceState.objects(name="stripe_mode").update_one(set__value="live")
     world.told(stripe_secret_key="sk_live_of_the_tests_1", alert_webhook_url="https://hooks.slack.com/x")
 
 
@@ -321,6 +322,13 @@ def test_a_problem_is_found_and_nothing_else(world, mended, seed):
 def test_every_problem_is_seeded():
     assert {seed.__name__ for seed in SEEDS} | ELSEWHERE == set(PROBLEMS)
     assert len(SEEDS) > 20
+
+
+def test_a_database_of_the_other_mode_is_told_too(world):
+    ServiceState.objects(name="stripe_mode").update_one(set__value="live")
+    report = world.examined()
+    assert codes(report) == ["stripe_account_differs"]
+    assert "live mode" in next(each.what for each in report.findings if each.code == "stripe_account_differs")
 
 
 def test_all_types_are_unneeded_too(world):
