@@ -204,15 +204,23 @@ def _check_stores(settings: Settings) -> list[str]:
     return problems
 
 
+def _has_blanks(text: str) -> bool:
+    return any(each.isspace() for each in text)
+
+
 def _check_stripe(settings: Settings) -> list[str]:
     problems = []
     key = settings.stripe_secret_key
     if key and not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
         problems.append("STRIPE_SECRET_KEY: must be a secret or restricted key (sk_… or rk_…), not a publishable one")
+    if _has_blanks(key):
+        problems.append("STRIPE_SECRET_KEY: has a blank or a line break in it, which no key has")
     if settings.livemode and settings.stripe_api_base.rstrip("/") != STRIPE_API_BASE:
         problems.append("STRIPE_API_BASE: a live key is only ever sent to " + STRIPE_API_BASE)
     if key and not settings.stripe_webhook_secrets:
         problems.append("STRIPE_WEBHOOK_SECRETS: needed with STRIPE_SECRET_KEY (whsec_…, several by comma)")
+    if any(_has_blanks(secret) for secret in settings.stripe_webhook_secrets):
+        problems.append("STRIPE_WEBHOOK_SECRETS: a secret has a blank or a line break in it; several go by comma")
     if any(len(secret) < 16 for secret in settings.stripe_webhook_secrets):
         problems.append("STRIPE_WEBHOOK_SECRETS: a secret is shorter than 16 characters")
     return problems
