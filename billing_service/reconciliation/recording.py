@@ -62,7 +62,8 @@ def record(
             ends.update(told)
             # Two suspects of one organization, such as a subscription that nobody was known to own, show the same.
             ends[f"findings.{divergence.kind}"] += end != "counted"
-            ends[end] += end not in ("counted", "again")
+            # That an override is acknowledged must not hide a divergence, of which it is none.
+            ends[end] += end in ("new", "changed") or (end == "acknowledged" and divergence.kind not in UNTOLD)
         return {name: count for name, count in ends.items() if count}
 
     try:

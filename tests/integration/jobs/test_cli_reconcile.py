@@ -11,7 +11,7 @@ import time
 import pytest
 
 from billing_service import reconciliation, startup
-from billing_service.documents import Finding, ReconciliationRun, Subscription, database_now
+from billing_service.documents import Finding, Organization, ReconciliationRun, Subscription, database_now
 
 COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()"]
 
@@ -46,6 +46,19 @@ def test_divergences_are_1(run, drifted):
     # Acknowledged ones are not worth an alarm.
     Finding.objects().update(set__state="acknowledged")
     assert run()[0] == 0
+
+
+def test_an_acknowledged_override_hides_no_divergence(run, drifted, billed):
+    """An override is no divergence: that it is acknowledged says nothing of those that are."""
+    it = billed("pro")
+    override = {"plan": "business", "actor": "ada@example.com"}
+    Subscription.objects(organization=it.org_id).update_one(set__override=override, set__plan="business")
+    Organization.objects(id=it.org_id).update_one(set__plan="business")
+    assert run()[0] == 1
+    assert Finding.objects(kind="overridden").update(set__state="acknowledged") == 1
+    code, printed, _ = run("--json")
+    told = json.loads(printed)
+    assert (code, told["divergences"], told["acknowledged"]) == (1, 1, 0)
 
 
 def test_errors_are_2(run, drifted, sandbox):
