@@ -162,7 +162,10 @@ def _compared(hold: Hold, findings: list[Finding]) -> list[Finding]:
     subjects = [one for each in findings for one in each.stripe_subscription_ids]
     open_ends = ReconciliationCandidate.objects(run=hold.run.pk, state__in=("error", "in_flight"))
     names = {str(each) for each in organizations} | set(subjects)
-    left = open_ends.filter(subject__in=sorted(names)).only("subject", "subscriptions")
+    left = [*open_ends.filter(subject__in=sorted(names)).only("subject", "subscriptions")]
+    # Whose it is may have become known since the finding was made; few are nobody's.
+    if nobodys := [one for each in findings if not each.organization for one in each.stripe_subscription_ids]:
+        left += open_ends.filter(subscriptions__in=nobodys).only("subject", "subscriptions")
     doubtful = {name for each in left for name in (each.subject, *each.subscriptions)}
     if hold.run.until:
         later = Subscription.objects(organization__in=organizations, stripe_created_at__gt=hold.run.until)

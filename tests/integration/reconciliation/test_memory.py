@@ -99,6 +99,22 @@ def test_what_was_not_compared_is_not_resolved(drifted, reconcile, sandbox):
     assert (finding(drifted).state, run.errors, run.resolved) == ("open", 1, 0)
 
 
+def test_what_nobody_owned_is_not_resolved_where_its_owner_was_not_compared(
+    organization, stripe, subscribe, billed, reconcile, sandbox, monotonic_pauses
+):
+    """The finding names a subscription alone; by now it is one of an organization that could not be compared."""
+    customer = stripe.customers.create({}).id
+    subscription = subscribe(customer, "pro")
+    reconcile()
+    assert [(each.organization, each.kind) for each in Finding.objects] == [(None, "missing_in_db")]
+    org_id = organization()
+    Subscription(organization=org_id, stripe_customer_id=customer, plan="free", version=1).save()
+    sandbox.arm("error", path=f"/v1/subscriptions/{subscription}", status=500, times=None)
+    run = reconcile(clock=monotonic_pauses)
+    assert (run.state, run.errors, run.resolved) == ("completed", 1, 0)
+    assert [each.state for each in Finding.objects(organization=None)] == ["open"]
+
+
 def test_what_is_in_flight_is_not_resolved(drifted, reconcile, sandbox, stripe, deliver):
     deliver()
     reconcile()
