@@ -99,7 +99,8 @@ def start(
 def repeat_failed(now: datetime) -> ReconciliationRun | None:
     """Start a slot's run anew that failed an hour ago, three times in all, unless another has been started since."""
     last = ReconciliationRun.objects(organization=None, started_at__gte=EPOCH).order_by("-started_at").first()
-    if last is None or (last.state, last.trigger) != ("failed", "schedule"):
+    # Also one that was asked for: it became the slot's while it ran.
+    if last is None or last.state != "failed" or last.slot is None:
         return None
     if last.attempt >= ATTEMPTS or last.finished_at > now - REPEAT_AFTER or ReconciliationRun.objects(active=True):
         return None

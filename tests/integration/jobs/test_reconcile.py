@@ -223,6 +223,15 @@ def test_a_sunday_that_failed_is_started_anew_three_times_in_all(app, runtime, d
     assert [each.slot for each in ReconciliationRun.objects.order_by("attempt")] == [SLOT, f"{SLOT}-2", f"{SLOT}-3"]
 
 
+def test_a_run_that_was_asked_for_and_became_the_slots_is_started_anew_too(app, runtime):
+    run = reconciliation.start("api", runtime.clock() - timedelta(hours=2), actor="ada")
+    runs.claim("reconcile", SLOT)
+    reconcile(slot=SLOT, attempt=1)
+    run.update(set__state="failed", unset__active=True, set__finished_at=runtime.clock() - timedelta(hours=2))
+    assert sweep()["reconciliations_due"] == 1
+    assert (active().slot, active().trigger, active().attempt) == (f"{SLOT}-2", "schedule", 2)
+
+
 def test_what_failed_is_not_started_anew_where_another_run_was(app, runtime, drifted, sandbox, confirming):
     confirming(0)
     reconciliation.start("schedule", runtime.clock() - timedelta(hours=2), slot=SLOT)
