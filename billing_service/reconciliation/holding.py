@@ -153,10 +153,14 @@ class Hold:
             if not _runs().update_one(self._mine, {"$set": fields, "$unset": gone}).matched_count:
                 raise LostLease
             telling.sum_up(self.run, state, now)
+            if state == "failed":
+                telling.give_up(self.run, error, now)
 
         in_transaction(write)
         self.run.active = None
         self.run.state, self.run.finished_at, self.run.error = state, now, error
+        if state == "failed":
+            log.error("reconciliation_failed", alert=True, run=str(self.run.pk), error=error)
         log.info("reconciliation_ended", run=str(self.run.pk), state=state, **summary_of(self.run))
 
     def release(self, *, next_at: datetime | None = None, **sets: Any) -> None:

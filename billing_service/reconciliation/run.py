@@ -1,5 +1,6 @@
 """The life of a run: started, one at a time; gone on with by whoever holds it; ended, or left for the next."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +11,6 @@ from mongoengine import Q
 from mongoengine.errors import NotUniqueError
 from pymongo.errors import DuplicateKeyError
 
-from .. import outbox
 from ..documents import EPOCH, ReconciliationRun, database_now, in_transaction
 from ..errors import (
     BillingError,
@@ -178,13 +178,13 @@ def go_on(desk: Desk, stop: Stop) -> Turn:
     except LostLease:
         log.warning("reconciliation_taken_over", run=str(hold.run.pk))
     except (StripeMisconfigured, StripeNotConfigured) as error:
-        hold.end("failed", error=f"{error.code}: {error.detail}")
+        with contextlib.suppress(LostLease):
+            hold.end("failed", error=f"{error.code}: {error.detail}")
     except OF_STRIPE as error:
         _wait_out(hold, error)
     except BaseException as error:
         _give_back(hold, error)
         raise
-    _alert(hold)
     return Turn(ReconciliationRun.objects(id=hold.run.pk).first(), held=True)
 
 
@@ -251,12 +251,3 @@ def _give_back(hold: Hold, error: BaseException) -> None:
         hold.release(next_at=hold.desk.clock() + RETRY_PAUSE, failures=hold.run.failures + 1, error=told)
     else:
         hold.release(state="interrupted")
-
-
-def _alert(hold: Hold) -> None:
-    run = hold.run
-    if run.state == "failed":
-        facts = {"job": "reconcile", "slot": run.slot, "reconciliation_id": str(run.pk), "error": run.error}
-        now = hold.desk.clock()
-        outbox.put([outbox.signal("job_given_up", f"job_given_up:reconcile:{run.pk}", now=now, facts=facts)])
-        log.error("reconciliation_failed", alert=True, run=str(run.pk), error=run.error)

@@ -39,6 +39,12 @@ def tell(finding: Finding, run_id: ObjectId, news: str, now: datetime, *, people
     return counts
 
 
+def give_up(run: ReconciliationRun, error: str | None, now: datetime) -> None:
+    """Tell people that a run failed; joins the transaction that ends it."""
+    facts = {"job": "reconcile", "slot": run.slot, "reconciliation_id": str(run.pk), "error": error}
+    outbox.put([outbox.signal("job_given_up", f"job_given_up:reconcile:{run.pk}", now=now, facts=facts)])
+
+
 def sum_up(run: ReconciliationRun, state: str, now: datetime) -> None:
     """Tell people of all that a run found, once, if it was too much to be told singly; joins the transaction."""
     if run.told <= SINGLY:

@@ -252,13 +252,33 @@ def test_a_stale_holder_writes_nothing(start, desk, organization, billed):
     with pytest.raises(LostLease):
         stale.commit(inc={"checked": 5}, suspects=[suspect])
     with pytest.raises(LostLease):
-        stale.end("completed", run.started_at)
+        stale.end("completed")
     stale.release(next_at=run.started_at)
     run.reload()
     assert (run.checked, run.state, run.lease_owner) == (0, "running", fresh.run.lease_owner)
     assert len(ReconciliationCandidate.objects) == 0
     fresh.commit(inc={"checked": 5}, suspects=[suspect])
     assert ReconciliationRun.objects.first().checked == 5
+
+
+def test_whoever_lost_the_lease_does_not_fail_the_run(start, desk, sandbox):
+    run = start()
+    sandbox.arm("error", path="/v1/subscriptions$", status=401, times=None)
+
+    def another_takes_it():
+        ReconciliationRun.objects(id=run.pk).update(inc__fence=1, set__lease_owner="another")
+        return False
+
+    turn = reconciliation.go_on(desk(), another_takes_it)
+    assert (turn.over, turn.run.state, turn.run.lease_owner) == (False, "running", "another")
+    assert len(OutboxSignal.objects) == 0
+
+
+def test_that_it_failed_is_told_with_its_end(start, desk):
+    """Not after it: nobody would tell if the process died in between."""
+    run = start()
+    take(desk()).end("failed", error="stripe_misconfigured: no")
+    assert (run.reload().state, OutboxSignal.objects(name="job_given_up").get().facts["error"]) == ("failed", run.error)
 
 
 def test_a_slice_ends_and_the_next_goes_on(seeded, start, go_on, drift):
