@@ -17,6 +17,8 @@ from ..plans import Plans
 from ..stripe_gateway import StripeGateway
 
 LEASE = timedelta(seconds=60)
+# What others of its threads count, and what their progress ends.
+COUNTED = ("listed", "settled", "organizations", "stripe_requests", "failures", "outages")
 RENEW_SECONDS = 5.0
 # Whatever went wrong before is over.
 PROGRESS: dict[str, Any] = {"failures": 0, "outages": 0, "error": None}
@@ -64,10 +66,10 @@ class Hold:
 
     def refresh(self) -> None:
         """Read the numbers again; windows and place are this process's own."""
-        fresh = ImportRun.objects(id=self.run.pk).only("listed", "settled", "organizations", "stripe_requests").first()
+        fresh = ImportRun.objects(id=self.run.pk).only(*COUNTED).first()
         if fresh is None:
             raise LostLease
-        for name in ("listed", "settled", "organizations", "stripe_requests"):
+        for name in COUNTED:
             setattr(self.run, name, getattr(fresh, name))
 
     def record(self, *, inc: dict[str, int] | None = None, sets: dict[str, Any] | None = None) -> None:

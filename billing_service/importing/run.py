@@ -167,6 +167,7 @@ def _work(hold: Hold, stop: Stop) -> None:
 
 def _wait_out(hold: Hold, error: BillingError) -> None:
     """Stripe is away or slows us down: nothing is lost but time."""
+    hold.refresh()
     pause = min(OUTAGE_PAUSE * 2 ** min(hold.run.outages, 6), LONGEST_PAUSE)
     if error.retry_after and not hold.run.outages:
         pause = timedelta(seconds=max(1.0, error.retry_after))
@@ -176,6 +177,7 @@ def _wait_out(hold: Hold, error: BillingError) -> None:
 
 def _give_back(hold: Hold, error: BaseException) -> None:
     if isinstance(error, Exception):
+        hold.refresh()
         told = f"{type(error).__name__}: {message_of(error)}"
         hold.release(next_at=hold.desk.clock() + RETRY_PAUSE, failures=hold.run.failures + 1, error=told)
     else:

@@ -1,6 +1,8 @@
 """Imports over windows and pages: what they cost, what interrupts them, and who may go on."""
 
+import json
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -282,6 +284,34 @@ def test_a_process_that_dies_each_time_is_given_up(start, desk):
     assert importing.go_on(desk, lambda: False)
     run.reload()
     assert (run.state, "without progress" in run.error) == ("failed", True)
+
+
+def test_whoever_gets_on_is_not_given_up(seeded, start, desk):
+    """Four died before, this one fails, too, but has read a page."""
+    seeded(50)
+    run = start()
+    run.update(set__failures=4)
+
+    def fail():
+        if ImportRun.objects(listed=50).count():
+            raise RuntimeError("a bug")
+        return False
+
+    with pytest.raises(RuntimeError):
+        importing.go_on(desk, fail)
+    run.reload()
+    assert (run.failures, run.listed, run.active) == (1, 50, True)
+
+
+def test_an_outage_after_progress_is_the_first_one(seeded, start, desk, sandbox, runtime):
+    seeded(50)
+    run = start()
+    run.update(set__outages=5)
+    sandbox.arm("error", path="/v1/subscriptions$", status=500, times=None, after=1)
+    assert importing.go_on(desk, lambda: False)
+    run.reload()
+    assert (run.phase, run.outages) == ("listing", 1)
+    assert run.next_at - runtime.clock() <= timedelta(seconds=15)
 
 
 def test_a_row_that_is_made_meanwhile_is_left_alone(seeded, start, desk, finish, runtime):
