@@ -5,7 +5,7 @@ each one is.
 import json
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,7 +86,7 @@ def read_listing(hold: Hold, stop: Callable[[], bool]) -> None:
     with ThreadPoolExecutor(READERS, thread_name_prefix="import") as pool:
         readers = [pool.submit(_read_window, hold, number, halt) for number in left]
         try:
-            while wait(readers, timeout=BEAT_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+            while wait(readers, timeout=BEAT_SECONDS).not_done:
                 hold.pulse()
                 if stop() or any(each.done() and each.exception() for each in readers):
                     halt.set()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -52,7 +52,7 @@ def read_listing(hold: Hold, stop: Callable[[], bool]) -> None:
         with ThreadPoolExecutor(len(left), thread_name_prefix="reconcile") as pool:
             readers = [pool.submit(_read_window, hold, number, halt) for number in left]
             try:
-                while wait(readers, timeout=BEAT_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+                while wait(readers, timeout=BEAT_SECONDS).not_done:
                     hold.pulse()
                     if stop() or any(each.done() and each.exception() for each in readers):
                         halt.set()

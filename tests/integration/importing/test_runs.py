@@ -314,6 +314,18 @@ def test_an_outage_after_progress_is_the_first_one(seeded, start, desk, sandbox,
     assert run.next_at - runtime.clock() <= timedelta(seconds=15)
 
 
+def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, desk, sandbox):
+    seeded(500)
+    start()
+    go_on(desk, stop_at("listing"))
+    sandbox.arm("error", path="/v1/subscriptions$", status=401)
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.8)
+    looks = []
+    ImportRun.objects().update(set__lease_until=database_now())
+    importing.go_on(desk, lambda: looks.append(1))
+    assert 0 < len(looks) < 20
+
+
 def test_a_row_that_is_made_meanwhile_is_left_alone(seeded, start, desk, finish, runtime):
     """Another writer makes a row between the list and the write of its batch."""
     seeded(50)

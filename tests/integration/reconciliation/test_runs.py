@@ -281,6 +281,17 @@ def test_that_it_failed_is_told_with_its_end(start, desk):
     assert (run.reload().state, OutboxSignal.objects(name="job_given_up").get().facts["error"]) == ("failed", run.error)
 
 
+def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, desk, sandbox):
+    seeded(1_200)
+    start()
+    sandbox.arm("error", path="/v1/subscriptions$", status=401, after=1)
+    sandbox.arm("delay", path="/v1/subscriptions$", times=None, seconds=0.8, after=1)
+    looks = []
+    turn = reconciliation.go_on(desk(), lambda: looks.append(1))
+    assert (turn.run.state, turn.run.phase) == ("failed", "listing")
+    assert 0 < len(looks) < 20
+
+
 def test_a_slice_ends_and_the_next_goes_on(seeded, start, go_on, drift):
     seeded(1_200)
     drift(5, 6)
