@@ -59,7 +59,8 @@ def _import(app: Flask, *, restart: bool, as_json: bool, **wanted: Any) -> None:
         run, fresh = start(Wanted(**wanted), billing.clock(), restart=restart)
         if not fresh:
             click.echo(f"going on with the import {run.pk}", err=True)
-        told = _carry_out(billing, run, quiet=as_json)
+        who = {name: wanted[name] for name in ("actor", "note")}
+        told = _carry_out(billing, run, who, quiet=as_json)
     except BillingError as refusal:
         click.echo(f"{refusal.code}: {refusal.detail}", err=True)
         sys.exit(2)
@@ -71,12 +72,12 @@ def _import(app: Flask, *, restart: bool, as_json: bool, **wanted: Any) -> None:
     sys.exit(2 if told.state != "completed" else int(bool(open_reasons)))
 
 
-def _carry_out(billing: Any, run: Any, *, quiet: bool) -> Any:
+def _carry_out(billing: Any, run: Any, who: dict[str, Any], *, quiet: bool) -> Any:
     """Go on with the import until it is over. Raises ImportRunning when another process is at it, and alive."""
     from ..importing import Desk, find_import, go_on, interrupt
 
     with _Progress(quiet) as progress:
-        desk = Desk(billing.stripe, billing.plans, billing.clock, progress.tell)
+        desk = Desk(billing.stripe, billing.plans, billing.clock, progress.tell, **who)
         other: Any = None
         try:
             while (now := find_import(run.pk)).active:

@@ -30,12 +30,14 @@ class LostLease(Exception):
 
 @dataclass(frozen=True)
 class Desk:
-    """What importing needs of the running process."""
+    """What importing needs of the running process, and who wants it: None, whoever began."""
 
     stripe: StripeGateway
     plans: Plans
     clock: Callable[[], datetime]
     tell: Callable[[ImportRun], None] = lambda run: None
+    actor: str | None = None
+    note: str | None = None
 
 
 class Hold:
@@ -93,6 +95,14 @@ class Hold:
         with self.lock:
             in_transaction(both)
 
+    def adopt(self) -> None:
+        """Name who goes on with it now for all that it makes from here on. Raises LostLease."""
+        run, desk = self.run, self.desk
+        if desk.actor is None or (desk.actor, desk.note or run.note) == (run.actor, run.note):
+            return
+        run.actor, run.note = desk.actor, desk.note
+        self.commit(lambda: audit(run, "intent", desk.clock()), sets={"actor": run.actor, "note": run.note})
+
     def enter(self, phase: str) -> None:
         """Go on with the next phase. Raises LostLease."""
         self.commit(lambda: None, sets={"phase": phase, "place": None})
@@ -108,8 +118,7 @@ class Hold:
             if not runs().update_one(self._mine, {"$set": fields, "$unset": gone}).matched_count:
                 raise LostLease
             self.run = ImportRun.objects(id=self.run.pk).first()
-            if self.run.apply:
-                audit(self.run, "outcome", now)
+            audit(self.run, "outcome", now)
 
         in_transaction(write)
         log.info("import_ended", run=str(self.run.pk), state=state, apply=self.run.apply, error=self.run.error)
@@ -142,7 +151,12 @@ def take(desk: Desk) -> Hold | None:
 
 
 def audit(run: ImportRun, phase: str, now: datetime) -> None:
-    """Say in the audit log that an import begins, or what it came to; each row it makes has a line of its own."""
+    """Say in the audit log that an import begins, or what it came to; each row it makes has a line of its own.
+
+    One that writes nothing else has none.
+    """
+    if not run.apply:
+        return
     results = {"completed": "succeeded", "failed": "failed", "discarded": "failed"}
     AdminAction(
         operation=run.pk,

@@ -53,7 +53,7 @@ def start(wanted: Wanted, now: datetime, *, restart: bool = False) -> tuple[Impo
     """
     active = ImportRun.objects(active=True).first()
     if active is not None and restart:
-        _discard(active, now)
+        _discard(active, wanted, now)
         active = None
     if active is not None:
         if (active.apply, active.canceled) != (wanted.apply, wanted.canceled):
@@ -83,8 +83,7 @@ def start(wanted: Wanted, now: datetime, *, restart: bool = False) -> tuple[Impo
 def _insert(run: ImportRun, now: datetime) -> None:
     def write() -> None:
         runs().insert_one(run.to_mongo())
-        if run.apply:
-            audit(run, "intent", now)
+        audit(run, "intent", now)
 
     try:
         in_transaction(write)
@@ -92,17 +91,16 @@ def _insert(run: ImportRun, now: datetime) -> None:
         raise ImportRunning("Another import was started in this moment. Nothing was started here.") from error
 
 
-def _discard(active: ImportRun, now: datetime) -> None:
-    """End an import that nobody holds. Raises ImportRunning."""
+def _discard(active: ImportRun, wanted: Wanted, now: datetime) -> None:
+    """End an import that nobody holds, in the name of who does not want it. Raises ImportRunning."""
     free = {"_id": active.pk, "active": True, "lease_until": {"$not": {"$gt": database_now()}}}
-    fields = {"state": "discarded", "finished_at": now, "next_at": None}
+    fields = {"state": "discarded", "finished_at": now, "next_at": None, "actor": wanted.actor, "note": wanted.note}
     gone = dict.fromkeys(("active", "lease_owner", "lease_until"), "")
 
     def write() -> bool:
         if not runs().update_one(free, {"$set": fields, "$unset": gone}).matched_count:
             return False
-        if active.apply:
-            audit(ImportRun.objects(id=active.pk).first(), "outcome", now)
+        audit(ImportRun.objects(id=active.pk).first(), "outcome", now)
         return True
 
     if not in_transaction(write):
@@ -133,6 +131,7 @@ def go_on(desk: Desk, stop: Stop) -> bool:
     if hold is None:
         return False
     try:
+        hold.adopt()
         _work(hold, stop)
     except LostLease:
         log.warning("import_taken_over", run=str(hold.run.pk))

@@ -14,8 +14,8 @@ from datetime import timedelta
 import pytest
 from bson import ObjectId
 
-from billing_service import startup
-from billing_service.documents import ImportItem, ImportRun, Organization, Subscription, database_now
+from billing_service import importing, startup
+from billing_service.documents import AdminAction, ImportItem, ImportRun, Organization, Subscription, database_now
 
 COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()", "import"]
 
@@ -59,6 +59,16 @@ def test_what_is_not_mapped_is_1_and_told(run, somebodys, nobodys):
     assert code == 0
     assert printed.split()[0] == nobodys
     assert "organization_missing" in printed
+
+
+def test_whoever_goes_on_with_it_is_named(run, somebodys, runtime):
+    """The rows are theirs who made them, not theirs who began."""
+    importing.start(importing.Wanted(apply=True, actor="ada", note="began"), runtime.clock())
+    code, printed, _ = run("--apply", "--json", "--actor", "bob", "--note", "went on")
+    assert (code, json.loads(printed)["actor"]) == (0, "bob")
+    told = [(each.phase, each.actor, each.note) for each in AdminAction.objects(organization=None).order_by("id")]
+    assert told == [("intent", "ada", "began"), ("intent", "bob", "went on"), ("outcome", "bob", "went on")]
+    assert [(each.actor, each.note) for each in AdminAction.objects(organization=somebodys[0])] == [("bob", "went on")]
 
 
 def test_another_products_is_no_alarm(run, customer, subscribe):
