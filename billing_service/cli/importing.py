@@ -77,7 +77,7 @@ def _carry_out(billing: Any, run: Any, who: dict[str, Any], *, quiet: bool) -> A
     from ..importing import Desk, find_import, go_on, interrupt
 
     with _Progress(quiet) as progress:
-        desk = Desk(billing.stripe, billing.plans, billing.clock, progress.tell, **who)
+        desk = Desk(billing.stripe, billing.plans, billing.clock, tell=progress.tell, **who)
         other: Any = None
         try:
             while (now := find_import(run.pk)).active:

@@ -15,10 +15,11 @@ from .open_alert import OpenAlert
 from .organization import Organization
 from .outbox import OutboxSignal
 from .reconciliation_candidate import ReconciliationCandidate
-from .reconciliation_run import ReconciliationRun, ScanWindow, Unreceived
+from .reconciliation_run import ReconciliationRun, Unreceived
 from .refund_request import RefundRequest
 from .replay_batch import ReplayBatch, ReplayItem
 from .revocation import Revocation
+from .scan_run import ScanRun, ScanWindow
 from .service_state import ServiceState
 from .store import (
     EPOCH,
@@ -116,6 +117,7 @@ __all__ = [
     "ReplayBatch",
     "ReplayItem",
     "Revocation",
+    "ScanRun",
     "ScanWindow",
     "ServiceState",
     "Subscription",

@@ -3,24 +3,22 @@ each one is.
 """
 
 import json
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo import UpdateOne
 
+from .. import scans
 from ..documents import EPOCH, ImportItem, ScanWindow
-from ..errors import StripeMisconfigured, StripeMissing
+from ..errors import StripeMisconfigured
 from ..stripe_gateway import LiveCustomer, Read, shapes
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions import MARKER
 from .holding import Desk, Hold
 from .ownership import Listed, Owner, owners_of
 
-BEAT_SECONDS = 0.25
-SECOND = timedelta(seconds=1)
 ITEMS_KEPT = timedelta(days=30)
 READERS = 4
 # Equal spans of time, of which many are few requests and some are many: readers take the next one.
@@ -43,7 +41,7 @@ OF_ITEM = ("quantity", "current_period_start", "current_period_end")
 OF_PRICE = ("id", "metadata", "unit_amount", "amount", "currency", "recurring", "interval", "interval_count")
 
 
-def plan_windows(hold: Hold) -> None:
+def plan_windows(hold: Hold, stop: scans.Stop) -> None:
     """Cut the account's life into spans; a small account is one."""
     desk, canceled = hold.desk, hold.run.canceled
     with desk.stripe.background():
@@ -54,14 +52,11 @@ def plan_windows(hold: Hold) -> None:
         if first.value["has_more"]:
             oldest, requests = _oldest(desk, until, canceled)
             span = (until - oldest) / SPANS
-            edges = [EPOCH, *((oldest + span * number).replace(microsecond=0) for number in range(1, SPANS)), until]
-    edges = sorted(set(edges))
-    # An edge belongs to the span that begins with it.
-    ends = [high if high == until else high - SECOND for high in edges[1:]]
-    windows = [ScanWindow(since=low, until=end, at=end) for low, end in zip(edges, ends, strict=False)][::-1]
+            edges += [(oldest + span * number).replace(microsecond=0) for number in range(1, SPANS)]
+    windows = scans.windows_between(edges)
     fields = {"phase": "listing", "until": until, "windows": [window.to_mongo() for window in windows]}
-    hold.commit(lambda: None, inc={"stripe_requests": requests}, sets=fields)
-    hold.run.phase, hold.run.windows = "listing", windows
+    hold.commit(inc={"stripe_requests": requests}, sets=fields)
+    hold.run.windows = windows
 
 
 def _oldest(desk: Desk, until: datetime, canceled: bool) -> tuple[datetime, int]:
@@ -79,58 +74,30 @@ def _oldest(desk: Desk, until: datetime, canceled: bool) -> tuple[datetime, int]
     return low, requests
 
 
-def read_listing(hold: Hold, stop: Callable[[], bool]) -> None:
+def read_listing(hold: Hold, stop: scans.Stop) -> None:
     """Read all windows, some at a time, until they are done or it is time to stop. Raises what a reader raises."""
-    left = [number for number, window in enumerate(hold.run.windows) if not window.done]
-    halt = threading.Event()
-    with ThreadPoolExecutor(READERS, thread_name_prefix="import") as pool:
-        readers = [pool.submit(_read_window, hold, number, halt) for number in left]
-        try:
-            while wait(readers, timeout=BEAT_SECONDS).not_done:
-                hold.pulse()
-                if stop() or any(each.done() and each.exception() for each in readers):
-                    halt.set()
-        finally:
-            halt.set()
-    for each in readers:
-        each.result()
-    if all(window.done for window in hold.run.windows):
-        hold.enter("customers")
 
-
-def _read_window(hold: Hold, number: int, halt: threading.Event) -> None:
-    # Said in each thread: the class of a request belongs to the thread that makes it.
-    with hold.desk.stripe.background():
-        while not (halt.is_set() or hold.run.windows[number].done):
+    def read(number: int, halted: scans.Stop) -> None:
+        while not (halted() or hold.run.windows[number].done):
             _take_step(hold, number)
+
+    if scans.read_windows(hold, read, stop, READERS):
+        hold.enter("customers")
 
 
 def _take_step(hold: Hold, number: int) -> None:
     window = hold.run.windows[number]
-    try:
-        read = _read_page(hold, window)
-    except StripeMissing:
-        # The cursor is gone: the same place by its time. What is there already is not counted again.
-        window = ScanWindow(since=window.since, until=window.until, at=window.at)
-        read = _read_page(hold, window)
+    page = partial(hold.desk.stripe.subscriptions_page, canceled=hold.run.canceled, with_customers=True)
+    read = scans.next_page(window, page)
     raw, more = read.value["data"], bool(read.value["has_more"] and read.value["data"])
     items = _items(hold, raw, read)
     low = min((each["stripe_created_at"] for each in items if "stripe_created_at" in each), default=window.at)
     after = str(raw[-1]["id"]) if raw else None
     new = ScanWindow(since=window.since, until=window.until, at=min(low, window.at), after=after, done=not more)
     sets = {f"windows.{number}.{name}": getattr(new, name) for name in ("at", "after", "done")}
+    # What is there already, as after a cursor that was gone, is not counted again.
     hold.commit(lambda: {"listed": _insert(hold, items)}, inc={"stripe_requests": 1}, sets=sets)
     hold.run.windows[number] = new
-
-
-def _read_page(hold: Hold, window: ScanWindow) -> Read[dict[str, Any]]:
-    upper = window.until if window.after else window.at
-    return hold.desk.stripe.subscriptions_page(
-        created={"gte": int(window.since.timestamp()), "lte": int(upper.timestamp())},
-        starting_after=window.after,
-        canceled=hold.run.canceled,
-        with_customers=True,
-    )
 
 
 def _items(hold: Hold, raw: Sequence[dict[str, Any]], read: Read[Any]) -> list[dict[str, Any]]:

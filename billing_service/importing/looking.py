@@ -8,12 +8,13 @@ from pymongo.errors import PyMongoError
 from ..documents import STORE_ERRORS, Subscription, in_transaction
 from ..errors import BillingError, Conflict, SeveralLive
 from ..observability import log
+from ..scans import LostLease
 from ..subscriptions import OF_STRIPE, Change, converge
 from ..subscriptions.observation import Observation, observe
 from ..subscriptions.statuses import ENDED
 from . import settling
 from .group import Group
-from .holding import Hold, LostLease
+from .holding import Hold
 
 # Not this organization's matter: the import waits, ends, or is somebody else's.
 OF_ALL: tuple[type[Exception], ...] = (LostLease, *OF_STRIPE, *STORE_ERRORS, PyMongoError)

@@ -9,6 +9,7 @@ from bson import ObjectId
 from pymongo import UpdateMany
 
 from ..documents import ImportItem, Organization
+from ..scans import Stop
 from ..stripe_gateway import LiveCustomer, LiveSubscription
 from ..subscriptions import MARKER, named_organization
 from ..webhooks.ownership import known_owners
@@ -79,7 +80,7 @@ def _judged(of_row: ObjectId | None, of_customer: ObjectId | None, named: Owner,
     return named
 
 
-def make_out_customers(hold: Hold) -> None:
+def make_out_customers(hold: Hold, stop: Stop) -> None:
     """Go through the customers with several subscriptions: what does not say whose it is is its customer's, and a
     customer of two organizations is nobody's.
     """
@@ -99,7 +100,6 @@ def make_out_customers(hold: Hold) -> None:
         writes = [write for customer in mixed for write in _made_out(hold.run.pk, customer)]
         place = next(reversed(groups), hold.run.place)
         hold.commit(partial(_write, writes), sets={"place": place})
-        hold.run.place = place
         hold.pulse()
     hold.enter("organizations")
 

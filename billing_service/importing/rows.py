@@ -4,8 +4,8 @@ Nearly all have one subscription that is paid up: those are decided from the lis
 several, is past due, or has a row without a subscription is looked at at Stripe, as a link does.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..documents import Finding, Organization, Subscription, WebhookEvent, in_tr
 from ..documents.finding import OPEN_STATES
 from ..errors import PlanUnresolved
 from ..observability import log
+from ..scans import Stop, attend
 from ..subscriptions import Change, LostRace, commit_all
 from ..subscriptions.decision import decide
 from ..subscriptions.observation import Observation
@@ -24,7 +25,6 @@ from ..webhooks.ownership import known_owners
 from . import looking, settling
 from .group import Group, groups_of
 from .holding import Hold
-from .listing import BEAT_SECONDS
 
 BATCH = 400
 # Who lost that often in a row is looked at one by one: mostly another look around shows what was in the way.
@@ -52,7 +52,7 @@ class Around:
     plans: dict[ObjectId, str | None]
 
 
-def write_rows(hold: Hold, stop: Callable[[], bool]) -> None:
+def write_rows(hold: Hold, stop: Stop) -> None:
     """Decide what is pending, until nothing is or it is time to stop; then the import is over."""
     races = 0
     while not stop():
@@ -176,16 +176,6 @@ def _look_at(hold: Hold, groups: Sequence[Group], around: Around) -> None:
     """Look at each at Stripe, some at a time. Raises what is not one organization's own matter."""
     if not groups:
         return
-    with ThreadPoolExecutor(LOOKERS, thread_name_prefix="import") as pool:
-        lookers: list[Future[None]] = [pool.submit(looking.look_at, hold, group, around.plans) for group in groups]
-        try:
-            while wait(lookers, timeout=BEAT_SECONDS).not_done:
-                hold.pulse()
-                if any(each.done() and not each.cancelled() and each.exception() for each in lookers):
-                    break
-        finally:
-            for each in lookers:
-                each.cancel()
-    for each in lookers:
-        if not each.cancelled():
-            each.result()
+    with ThreadPoolExecutor(LOOKERS, thread_name_prefix=hold.noun) as pool:
+        lookers = [pool.submit(looking.look_at, hold, group, around.plans) for group in groups]
+        attend(hold, lookers, lambda: [each.cancel() for each in lookers])

@@ -117,7 +117,7 @@ def _wake(made: Sequence[End]) -> None:
         wake_attached(owner, subscriptions=[subscription], customers=[customer])
 
 
-def totals(run_id: ObjectId) -> dict[str, dict[str, int]]:
+def totals(run_id: ObjectId) -> dict[str, Any]:
     """How many subscriptions came to which state, and the unmapped ones for which reason; from the index alone."""
     steps = [
         {"$match": {"run": run_id}},

@@ -3,14 +3,12 @@
 What is suspected for nothing costs one more look; what is not suspected is not seen until the next run.
 """
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
-from itertools import pairwise
+from collections.abc import Sequence
+from datetime import datetime
 
+from .. import scans
 from ..documents import EPOCH, ReconciliationCandidate, ScanWindow, Subscription
 from ..errors import StripeMissing
 from ..subscriptions import OF_STRIPE
@@ -18,9 +16,7 @@ from .holding import Hold, Suspect
 from .pages import compare, moved, read_page, rows_beside
 from .picture import UNLISTED
 
-BEAT_SECONDS = 0.25
 KEEP_SECONDS = 0.25
-SECOND = timedelta(seconds=1)
 WINDOWS = 4
 # Below so many rows one list after the other is as fast.
 ROWS_FOR_WINDOWS = 1_000
@@ -38,46 +34,28 @@ def windows_until(until: datetime) -> list[ScanWindow]:
         at = rows.find(told, {"stripe_created_at": 1, "_id": 0}).sort("stripe_created_at", 1)
         edge = next(at.skip(count * number // WINDOWS).limit(1))["stripe_created_at"]
         edges.append(edge.replace(microsecond=0))
-    spans = list(pairwise(sorted({EPOCH, *edges, until})))
-    # An edge belongs to the span that begins with it.
-    ends = [high if high == until else high - SECOND for _, high in spans]
-    return [ScanWindow(since=low, until=end, at=end) for (low, _), end in reversed(list(zip(spans, ends, strict=True)))]
+    return scans.windows_between((EPOCH, *edges, until))
 
 
-def read_listing(hold: Hold, stop: Callable[[], bool]) -> None:
+def read_listing(hold: Hold, stop: scans.Stop) -> None:
     """Read all windows, each in a thread, until they are done or it is time to stop. Raises what a reader raises."""
-    halt = threading.Event()
-    left = [number for number, window in enumerate(hold.run.windows) if not window.done]
-    if left:
-        with ThreadPoolExecutor(len(left), thread_name_prefix="reconcile") as pool:
-            readers = [pool.submit(_read_window, hold, number, halt) for number in left]
-            try:
-                while wait(readers, timeout=BEAT_SECONDS).not_done:
-                    hold.pulse()
-                    if stop() or any(each.done() and each.exception() for each in readers):
-                        halt.set()
-            finally:
-                halt.set()
-        for each in readers:
-            each.result()
+    done = scans.read_windows(hold, lambda number, halted: _read_window(hold, number, halted), stop, WINDOWS)
     if _is_doubtful(hold):
         _ask_of_the_key(hold)
-    elif all(window.done for window in hold.run.windows):
+    elif done:
         hold.enter("rows")
 
 
-def _read_window(hold: Hold, number: int, halt: threading.Event) -> None:
+def _read_window(hold: Hold, number: int, halted: scans.Stop) -> None:
     reader = _Reader(hold, number)
-    # Said in each thread: the class of a request belongs to the thread that makes it.
-    with hold.desk.stripe.background():
-        try:
-            while not (halt.is_set() or reader.window.done or _is_doubtful(hold)):
-                reader.take_step()
-        except OF_STRIPE:
-            # What was read before Stripe failed is read.
-            reader.keep()
-            raise
+    try:
+        while not (halted() or reader.window.done or _is_doubtful(hold)):
+            reader.take_step()
+    except OF_STRIPE:
+        # What was read before Stripe failed is read.
         reader.keep()
+        raise
+    reader.keep()
 
 
 class _Reader:
@@ -96,12 +74,7 @@ class _Reader:
     def take_step(self) -> None:
         """Read a page and the rows beside it."""
         hold, window = self.hold, self.window
-        try:
-            page = read_page(hold.desk.stripe, window)
-        except StripeMissing:
-            # The cursor is gone: the same place by its time, what is settled of that second is not counted again.
-            window.after = None
-            page = read_page(hold.desk.stripe, window)
+        page = read_page(hold.desk.stripe, window)
         rows = rows_beside(window, page)
         counts, suspects = compare(window, page, rows, hold.desk)
         self._counts.update(counts | {"stripe_requests": 1})

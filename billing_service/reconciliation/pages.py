@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..documents import ScanWindow, Subscription
+from ..scans import next_page
 from ..stripe_gateway import ListedSubscription, LiveSubscription, StripeGateway
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions.statuses import ENDED
@@ -42,12 +43,8 @@ class Page:
 
 
 def read_page(stripe: StripeGateway, window: ScanWindow) -> Page:
-    """The next page of a window, without what is settled. Raises StripeMissing if its cursor is gone."""
-    bounds = {
-        "gte": int(window.since.timestamp()),
-        "lte": int((window.until if window.after else window.at).timestamp()),
-    }
-    read = stripe.subscriptions_at_a_glance(created=bounds, starting_after=window.after).value
+    """The next page of a window, without what is settled."""
+    read = next_page(window, stripe.subscriptions_at_a_glance).value
     found, unreadable = [], []
     for each in read.found:
         try:

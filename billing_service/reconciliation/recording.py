@@ -11,8 +11,9 @@ from pymongo.errors import DuplicateKeyError
 
 from ..documents import Finding, ReconciliationCandidate, Subscription
 from ..documents.finding import OPEN_STATES, resolved
+from ..scans import LostLease
 from .diagnosis import KINDS
-from .holding import Hold, LostLease, Trouble
+from .holding import Hold, Trouble
 from .picture import Divergence
 from .telling import SINGLY, tell
 

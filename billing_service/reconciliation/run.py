@@ -1,6 +1,5 @@
 """The life of a run: started, one at a time; gone on with by whoever holds it; ended, or left for the next."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,32 +7,18 @@ from functools import partial
 
 from bson import ObjectId
 from mongoengine import Q
-from mongoengine.errors import NotUniqueError
-from pymongo.errors import DuplicateKeyError
 
+from .. import scans
 from ..documents import EPOCH, ReconciliationRun, database_now, in_transaction
-from ..errors import (
-    BillingError,
-    ReconciliationRunning,
-    StripeMisconfigured,
-    StripeNotConfigured,
-)
+from ..errors import BillingError, ReconciliationRunning
 from ..observability import log
-from ..subscriptions import OF_STRIPE, require_organization
-from ..webhooks.failures import message_of
+from ..subscriptions import require_organization
 from . import confirmation, listing, own_side, reading, recording
-from .holding import Desk, Hold, LostLease, Suspect, take
+from .holding import Desk, Hold, Suspect
 
 KEPT = timedelta(days=365)
-# Holders in a row that died or failed and got nothing done.
-FAILURES = 5
 ATTEMPTS = 3
 REPEAT_AFTER = timedelta(hours=1)
-OUTAGE_PAUSE = timedelta(seconds=15)
-LONGEST_PAUSE = timedelta(minutes=5)
-RETRY_PAUSE = timedelta(seconds=30)
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -70,6 +55,7 @@ def start(
             in_transaction(partial(also, known))
         return known
     run = ReconciliationRun(
+        id=ObjectId(),
         active=True,
         trigger=trigger,
         slot=slot,
@@ -80,18 +66,9 @@ def start(
         started_at=now,
         expires_at=now + KEPT,
     )
-
-    def write() -> None:
-        ReconciliationRun._get_collection().insert_one(run.to_mongo())
-        if also:
-            also(run)
-
-    run.id = ObjectId()
-    try:
-        in_transaction(write)
-    except (DuplicateKeyError, NotUniqueError) as error:
+    if not scans.store_alone(run, lambda: also and also(run)):
         # Another process started one in this moment.
-        raise _running(ReconciliationRun.objects(active=True).first()) from error
+        raise _running(ReconciliationRun.objects(active=True).first())
     log.info("reconciliation_started", run=str(run.pk), trigger=trigger, slot=slot)
     return run
 
@@ -160,47 +137,19 @@ def is_due(now: datetime) -> bool:
     return ReconciliationRun.objects(Q(active=True) & free & due).only("id").first() is not None
 
 
-def interrupt(run_id: ObjectId) -> None:
-    """Say that the process that was at a run stopped in good order."""
-    ReconciliationRun.objects(id=run_id, active=True, lease_owner=None).update_one(set__state="interrupted")
-
-
-def go_on(desk: Desk, stop: Stop) -> Turn:
+def go_on(desk: Desk, stop: scans.Stop) -> Turn:
     """Go on with the active run until it waits, is over, or it is time to stop; another holder's is left alone.
 
     What fails for a bug is raised, after the run was given back.
     """
-    hold = take(desk)
+    hold = Hold.take(desk)
     if hold is None:
         return Turn(ReconciliationRun.objects(active=True).first())
-    try:
-        _work(hold, stop)
-    except LostLease:
-        log.warning("reconciliation_taken_over", run=str(hold.run.pk))
-    except (StripeMisconfigured, StripeNotConfigured) as error:
-        with contextlib.suppress(LostLease):
-            hold.end("failed", error=f"{error.code}: {error.detail}")
-    except OF_STRIPE as error:
-        _wait_out(hold, error)
-    except BaseException as error:
-        _give_back(hold, error)
-        raise
+    scans.go_on(hold, PHASES, stop)
     return Turn(ReconciliationRun.objects(id=hold.run.pk).first(), held=True)
 
 
-def _work(hold: Hold, stop: Stop) -> None:
-    if hold.run.failures >= FAILURES:
-        words = hold.run.error or "its process died each time"
-        hold.end("failed", error=f"given up after {FAILURES} attempts without progress: {words}")
-    while hold.run.active and not stop():
-        next_at = PHASES[hold.run.phase](hold, stop)
-        if next_at is not None:
-            hold.release(next_at=next_at)
-            return
-    hold.release()
-
-
-def _plan(hold: Hold, stop: Stop) -> None:
+def _plan(hold: Hold, stop: scans.Stop) -> None:
     run, desk = hold.run, hold.desk
     if run.organization:
         with desk.stripe.background():
@@ -225,7 +174,7 @@ def _plan(hold: Hold, stop: Stop) -> None:
     hold.run.windows = windows
 
 
-PHASES: dict[str, Callable[[Hold, Stop], datetime | None]] = {
+PHASES: scans.Phases = {
     "planned": _plan,
     "listing": listing.read_listing,
     "rows": own_side.read_rows,
@@ -234,20 +183,4 @@ PHASES: dict[str, Callable[[Hold, Stop], datetime | None]] = {
     "confirming": confirmation.confirm_all,
     "resolving": recording.resolve_unseen,
 }
-
-
-def _wait_out(hold: Hold, error: BillingError) -> None:
-    """Stripe is away or slows us down: nothing is lost but time."""
-    pause = min(OUTAGE_PAUSE * 2 ** min(hold.run.outages, 6), LONGEST_PAUSE)
-    if error.retry_after and not hold.run.outages:
-        pause = timedelta(seconds=max(1.0, error.retry_after))
-    log.warning("reconciliation_waits", run=str(hold.run.pk), code=error.code, seconds=pause.total_seconds())
-    hold.release(next_at=hold.desk.clock() + pause, outages=hold.run.outages + 1, error=f"{error.code}: {error.detail}")
-
-
-def _give_back(hold: Hold, error: BaseException) -> None:
-    if isinstance(error, Exception):
-        told = f"{type(error).__name__}: {message_of(error)}"
-        hold.release(next_at=hold.desk.clock() + RETRY_PAUSE, failures=hold.run.failures + 1, error=told)
-    else:
-        hold.release(state="interrupted")
+interrupt = Hold.interrupt

@@ -34,6 +34,7 @@ FLOORS = {
     "reconciliation": 3,
     "monitoring": 3,
     "importing": 3,
+    "scans": 3,
     "overview": 3,
     "search": 3,
     "timeline": 3,
@@ -56,7 +57,6 @@ RESERVED = {
     "mongoengine": {
         "documents",
         "identity",
-        "importing",
         "extras",
         "monitoring",
         "outbox",
@@ -64,6 +64,7 @@ RESERVED = {
         "subscriptions",
         "operations",
         "reconciliation",
+        "scans",
         "search",
         "timeline",
         "usage",

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from bson import ObjectId
@@ -11,10 +11,11 @@ from bson import ObjectId
 from billing_service import importing
 from billing_service.documents import ImportItem, ImportRun, Organization, Subscription, database_now
 from billing_service.errors import ImportRunning, ImportUnfinished
-from billing_service.importing.holding import LostLease, take
+from billing_service.importing.holding import Hold
 from billing_service.importing.listing import SPANS
 from billing_service.importing.ownership import make_out_customers
 from billing_service.importing.run import go_on
+from billing_service.scans import LostLease
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ def test_a_customer_with_more_than_a_page_of_subscriptions(app, runtime, desk, s
             for number, (customer, named) in enumerate(many)
         ]
     )
-    hold = take(desk)
-    make_out_customers(hold)
+    hold = Hold.take(desk)
+    make_out_customers(hold, lambda: False)
     assert ImportItem.objects(run=run.pk, state="pending").count() == len(many)
     assert ImportItem.objects(stripe_customer_id="cus_d", organization=org_id).count() == 31
     assert ImportItem.objects(stripe_customer_id="cus_b", organization=other).count() == 2
@@ -172,7 +173,7 @@ def test_a_cursor_that_is_gone_is_found_by_its_time(seeded, start, desk, finish,
 
 def test_one_at_a_time(start, runtime, desk):
     run = start()
-    assert take(desk)
+    assert Hold.take(desk)
     assert importing.go_on(desk, lambda: False) is False
     assert start().pk == run.pk
     with pytest.raises(ImportRunning):
@@ -212,9 +213,9 @@ def test_other_options_do_not_go_on_with_it(start, runtime):
 def test_whoever_lost_the_lease_writes_nothing(seeded, start, desk):
     seeded(120)
     run = start()
-    late = take(desk)
+    late = Hold.take(desk)
     ImportRun.objects(id=run.pk).update(set__lease_until=database_now())
-    assert take(desk)
+    assert Hold.take(desk)
     with pytest.raises(LostLease):
         late.commit(lambda: ImportItem(run=run.pk, stripe_subscription_id="sub_late", state="kept").save() and None)
     with pytest.raises(LostLease):
@@ -230,9 +231,9 @@ def test_a_holder_that_was_stopped_for_long_writes_no_row(seeded, start, desk, r
     go_on(desk, stop_at("organizations"))
     from billing_service.importing import rows
 
-    late = take(desk)
+    late = Hold.take(desk)
     ImportRun.objects(id=run.pk).update(set__lease_until=database_now())
-    assert take(desk)
+    assert Hold.take(desk)
     with pytest.raises(LostLease):
         rows.write_rows(late, lambda: False)
     assert (len(Subscription.objects), ImportItem.objects(state="pending").count()) == (0, 120)
@@ -324,6 +325,20 @@ def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, des
     ImportRun.objects().update(set__lease_until=database_now())
     importing.go_on(desk, lambda: looks.append(1))
     assert 0 < len(looks) < 20
+
+
+def test_an_import_that_an_earlier_version_left_goes_on(seeded, finish):
+    seeded(150, created_from=1_750_000_000, created_to=1_750_000_150)
+    begun, until = (datetime.fromtimestamp(at, UTC) for at in (1_750_000_500, 1_750_000_400))
+    window = {"since": datetime.fromtimestamp(0, UTC), "until": until, "at": until, "settled": [], "done": False}
+    run = {"_id": ObjectId(), "active": True, "apply": True, "canceled": False, "actor": "ada", "state": "running"}
+    run |= {"phase": "listing", "windows": [window], "lease_owner": "dead", "lease_until": begun, "fence": 3}
+    run |= {"failures": 3, "outages": 0, "started_at": begun, "until": until, "listed": 0, "settled": 0}
+    run |= {"stripe_requests": 1, "states": {}, "reasons": {}, "organizations": 0, "plans_changed": 0}
+    ImportRun._get_collection().insert_one(run)
+    done = finish(ImportRun.objects.get())
+    assert (done.state, done.listed, done.organizations, done.actor) == ("completed", 150, 150, "ada")
+    assert (done.fence, done.failures) == (4, 0)
 
 
 def test_a_row_that_is_made_meanwhile_is_left_alone(seeded, start, desk, finish, runtime):

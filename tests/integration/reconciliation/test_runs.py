@@ -23,8 +23,9 @@ from billing_service.documents import (
     database_now,
 )
 from billing_service.errors import ReconciliationRunning, StripeMissing
-from billing_service.reconciliation.holding import LostLease, Suspect, take
+from billing_service.reconciliation.holding import Hold, Suspect
 from billing_service.runtime import build
+from billing_service.scans import LostLease
 
 COMMAND = [sys.executable, "-c", "from billing_service.cli import main; main()"]
 
@@ -244,9 +245,9 @@ def test_two_workers_at_once_one_goes_on(app, seeded, start, go_on, sandbox, des
 
 def test_a_stale_holder_writes_nothing(start, desk, organization, billed):
     run = start()
-    stale = take(desk())
+    stale = Hold.take(desk())
     expire()
-    fresh = take(desk())
+    fresh = Hold.take(desk())
     assert (fresh.run.pk, fresh.run.fence) == (run.pk, stale.run.fence + 1)
     suspect = Suspect(organization(), ("sub_1",), frozenset({"x"}))
     with pytest.raises(LostLease):
@@ -277,7 +278,7 @@ def test_whoever_lost_the_lease_does_not_fail_the_run(start, desk, sandbox):
 def test_that_it_failed_is_told_with_its_end(start, desk):
     """Not after it: nobody would tell if the process died in between."""
     run = start()
-    take(desk()).end("failed", error="stripe_misconfigured: no")
+    Hold.take(desk()).end("failed", error="stripe_misconfigured: no")
     assert (run.reload().state, OutboxSignal.objects(name="job_given_up").get().facts["error"]) == ("failed", run.error)
 
 
@@ -290,6 +291,38 @@ def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, des
     turn = reconciliation.go_on(desk(), lambda: looks.append(1))
     assert (turn.run.state, turn.run.phase) == ("failed", "listing")
     assert 0 < len(looks) < 20
+
+
+def test_a_run_that_an_earlier_version_left_goes_on(seeded, go_on):
+    seeded(150, created_from=1_750_000_000, created_to=1_750_000_150)
+    begun, until = (datetime.fromtimestamp(at, UTC) for at in (1_750_000_500, 1_750_000_400))
+    window = {"since": datetime.fromtimestamp(0, UTC), "until": until, "at": until, "settled": [], "done": False}
+    run = {"active": True, "trigger": "schedule", "slot": "20261129T0300", "attempt": 1, "actor": "schedule"}
+    run |= {"state": "running", "phase": "listing", "windows": [window], "lease_owner": "dead", "lease_until": begun}
+    run |= {
+        "fence": 3,
+        "failures": 0,
+        "outages": 2,
+        "next_at": None,
+        "started_at": begun,
+        "until": until,
+        "place": None,
+    }
+    run |= {
+        "expected": 150,
+        "checked": 0,
+        "rows": 0,
+        "unshown": 0,
+        "stripe_requests": 1,
+        "findings": {},
+        "told_kinds": {},
+    }
+    ReconciliationRun._get_collection().insert_one(run | {"error": "stripe_unavailable: away", "error_sample": []})
+    while not go_on().over:
+        pass
+    done = ReconciliationRun.objects.get()
+    assert (done.state, done.checked, done.candidates, done.error) == ("completed", 150, 0, None)
+    assert (done.fence, done.outages, done.failures) == (4, 0, 0)
 
 
 def test_a_slice_ends_and_the_next_goes_on(seeded, start, go_on, drift):

@@ -18,7 +18,7 @@ from billing_service.documents import (
     UsageWeek,
     week_of,
 )
-from billing_service.reconciliation.holding import take
+from billing_service.reconciliation.holding import Hold
 from billing_service.reconciliation.own_side import read_books
 
 QUOTA = 1_000
@@ -230,7 +230,7 @@ def test_who_takes_too_long_is_added_up_alone(customer, organization, start, des
     UsageWeek.objects(organization=customer).update_one(inc__used=60_000)
     ExtraBalance(organization=other, units=1).save()
     run = start()
-    hold = take(desk(meter_mode=True))
+    hold = Hold.take(desk(meter_mode=True))
     hold.enter("books")
     read_books(hold, lambda: False, longest_ms=10)
     hold.release()
