@@ -89,10 +89,10 @@ def _take_step(hold: Hold, number: int) -> None:
     window = hold.run.windows[number]
     page = partial(hold.desk.stripe.subscriptions_page, canceled=hold.run.canceled, with_customers=True)
     read = scans.next_page(window, page)
-    raw, more = read.value["data"], bool(read.value["has_more"] and read.value["data"])
+    raw, more = read.value["data"], read.value["has_more"]
+    after = scans.cursor_after(window, [each["id"] for each in raw], more=more)
     items = _items(hold, raw, read)
     low = min((each["stripe_created_at"] for each in items if "stripe_created_at" in each), default=window.at)
-    after = str(raw[-1]["id"]) if raw else None
     new = ScanWindow(since=window.since, until=window.until, at=min(low, window.at), after=after, done=not more)
     sets = {f"windows.{number}.{name}": getattr(new, name) for name in ("at", "after", "done")}
     # What is there already, as after a cursor that was gone, is not counted again.

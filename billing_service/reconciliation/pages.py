@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..documents import ScanWindow, Subscription
-from ..scans import next_page
+from ..scans import cursor_after, next_page
 from ..stripe_gateway import ListedSubscription, LiveSubscription, StripeGateway
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions.statuses import ENDED
@@ -45,6 +45,7 @@ class Page:
 def read_page(stripe: StripeGateway, window: ScanWindow) -> Page:
     """The next page of a window, without what is settled."""
     read = next_page(window, stripe.subscriptions_at_a_glance).value
+    after = cursor_after(window, [each.id for each in read.found], more=read.has_more)
     found, unreadable = [], []
     for each in read.found:
         try:
@@ -53,9 +54,8 @@ def read_page(stripe: StripeGateway, window: ScanWindow) -> Page:
             unreadable.append(each.id)
     known, at = set(window.settled), window.at
     fresh = [each for each in found if not (each.created >= at and each.id in known)]
-    last = not (read.has_more and read.found)
-    low = window.since if last else min((each.created for each in found), default=window.at)
-    return Page(fresh, unreadable, read.found[-1].id if read.found else window.after, low, last)
+    low = min((each.created for each in found), default=window.at) if read.has_more else window.since
+    return Page(fresh, unreadable, after, low, last=not read.has_more)
 
 
 def rows_beside(window: ScanWindow, page: Page) -> list[Raw]:

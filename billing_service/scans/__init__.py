@@ -4,7 +4,7 @@ whatever is done with what is listed.
 
 from .holding import Desk, Hold, LostLease, Stop, store_alone
 from .turn import Phases, go_on
-from .windows import attend, next_page, read_windows, windows_between
+from .windows import attend, cursor_after, next_page, read_windows, windows_between
 
 __all__ = [
     "Desk",
@@ -13,6 +13,7 @@ __all__ = [
     "Phases",
     "Stop",
     "attend",
+    "cursor_after",
     "go_on",
     "next_page",
     "read_windows",

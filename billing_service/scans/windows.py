@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..documents import ScanWindow
 from ..errors import StripeMissing
 from ..stripe_gateway import Read
+from ..stripe_gateway.translation import malformed
 from .holding import Hold, Stop
 
 BEAT_SECONDS = 0.25
@@ -37,6 +38,17 @@ def next_page(window: ScanWindow, ask: Callable[..., Read[Page]]) -> Read[Page]:
             raise
     window.after = None
     return next_page(window, ask)
+
+
+def cursor_after(window: ScanWindow, ids: Sequence[str], *, more: bool) -> str | None:
+    """The cursor behind a page that shows these ids.
+
+    Raises StripeUnavailable of a list that does not go on: that is not its end, and must not be read for ever.
+    """
+    last = str(ids[-1]) if ids else window.after
+    if more and last == window.after:
+        raise malformed("its list says there is more and does not go on", writes=False)
+    return last
 
 
 def read_windows(hold: Hold[Any, Any], read: Callable[[int, Stop], None], stop: Stop, threads: int) -> bool:

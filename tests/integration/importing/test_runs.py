@@ -327,6 +327,28 @@ def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, des
     assert 0 < len(looks) < 20
 
 
+LIES = {
+    "the same page again": lambda first: first,
+    "more, but nothing is shown": lambda first: first | {"data": []},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_list_that_does_not_go_on_is_waited_for(seeded, start, desk, finish, sandbox, stripe, lie):
+    """It is not taken for the end, and not read for ever."""
+    seeded(90)
+    first = json.loads(str(stripe.subscriptions.list({"limit": 50, "expand": ["data.customer"]})))
+    run = start()
+    pages = [first | {"has_more": True}, LIES[lie](first | {"has_more": True})]
+    for page in pages:
+        sandbox.arm("error", path="/v1/subscriptions$", status=200, body=page, after=1)
+    deadline = time.monotonic() + 10
+    importing.go_on(desk, lambda: time.monotonic() > deadline)
+    run.reload()
+    assert (run.active, run.listed, run.outages) == (True, 50, 1)
+    assert finish(run).organizations == 90
+
+
 def test_an_import_that_an_earlier_version_left_goes_on(seeded, finish):
     seeded(150, created_from=1_750_000_000, created_to=1_750_000_150)
     begun, until = (datetime.fromtimestamp(at, UTC) for at in (1_750_000_500, 1_750_000_400))

@@ -293,6 +293,30 @@ def test_while_slow_readers_end_after_one_failed_nobody_spins(seeded, start, des
     assert 0 < len(looks) < 20
 
 
+LIES = {
+    "the same page again": lambda first: first,
+    "more, but nothing is shown": lambda first: first | {"data": []},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_list_that_does_not_go_on_is_waited_for(seeded, start, go_on, desk, sandbox, stripe, lie):
+    """It is not taken for the end, and not read for ever."""
+    seeded(90)
+    first = json.loads(str(stripe.subscriptions.list({"limit": 50})))
+    run = start()
+    pages = [first | {"has_more": True}, LIES[lie](first | {"has_more": True})]
+    for page in pages:
+        sandbox.arm("error", path="/v1/subscriptions$", status=200, body=page, after=1)
+    deadline = time.monotonic() + 10
+    turn = go_on(stop=lambda: time.monotonic() > deadline)
+    assert (turn.over, turn.run.checked, turn.run.outages) == (False, 50, 1)
+    while not go_on().over:
+        pass
+    run.reload()
+    assert (run.state, run.checked, run.candidates) == ("completed", 90, 0)
+
+
 def test_a_run_that_an_earlier_version_left_goes_on(seeded, go_on):
     seeded(150, created_from=1_750_000_000, created_to=1_750_000_150)
     begun, until = (datetime.fromtimestamp(at, UTC) for at in (1_750_000_500, 1_750_000_400))
