@@ -19,7 +19,7 @@ from ..errors import (
     StripeRateLimited,
     StripeUnavailable,
 )
-from ..stripe_gateway import LiveSubscription
+from ..stripe_gateway import LiveSubscription, StripeGateway
 from ..subscriptions import MARKER, OF_STRIPE, named_organization
 from ..subscriptions.stored_row import PROJECTION, StoredRow
 from . import recording
@@ -49,26 +49,30 @@ class Look:
 
 @dataclass
 class _Reader:
-    """Reads subscriptions one by one, and counts."""
+    """Reads subscriptions one by one, and counts. Slow requests, one after the other, must not cost the lease."""
 
-    desk: Desk
+    hold: Hold
     found: dict[str, LiveSubscription] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     requests: int = 0
 
+    @property
+    def _stripe(self) -> StripeGateway:
+        self.hold.pulse()
+        self.requests += 1
+        return self.hold.desk.stripe
+
     def retrieve(self, subscription_id: str) -> None:
         if subscription_id in self.found or subscription_id in self.missing:
             return
-        self.requests += 1
         try:
-            self.found[subscription_id] = self.desk.stripe.subscription(subscription_id).value
+            self.found[subscription_id] = self._stripe.subscription(subscription_id).value
         except StripeMissing:
             self.missing.add(subscription_id)
 
     def list_customer(self, customer_id: str) -> None:
-        self.requests += 1
         try:
-            listed = self.desk.stripe.subscriptions_of(customer_id).value
+            listed = self._stripe.subscriptions_of(customer_id).value
         except StripeMissing:
             return
         for each in listed:
@@ -76,10 +80,9 @@ class _Reader:
 
     def require_proof(self, row: StoredRow) -> None:
         """A missing object is gone only if this key sees the customer it belonged to. Raises MissingUnproven."""
-        self.requests += 1
         try:
             if row.stripe_customer_id:
-                self.desk.stripe.customer(row.stripe_customer_id)
+                self._stripe.customer(row.stripe_customer_id)
                 return
         except StripeMissing:
             pass
@@ -90,9 +93,8 @@ class _Reader:
 
     def marker_of(self, customer_id: str) -> ObjectId | None:
         """The organization that a customer's metadata name."""
-        self.requests += 1
         try:
-            return named_organization(self.desk.stripe.customer(customer_id).value.metadata)
+            return named_organization(self._stripe.customer(customer_id).value.metadata)
         except StripeMissing:
             return None
 
@@ -116,7 +118,7 @@ def confirm_all(hold: Hold, stop: Callable[[], bool]) -> datetime | None:
 def look_first(hold: Hold, org_id: ObjectId) -> frozenset[str]:
     """The evidence of a first look at one organization; what cannot be compared is found out by the second."""
     try:
-        look = _look(hold.desk, org_id, (), whole=True, books=hold.desk.meter_mode)
+        look = _look(hold, org_id, (), whole=True, books=hold.desk.meter_mode)
     except (MissingUnproven, StoreUnavailable):
         return frozenset({UNPROVEN})
     found = diagnose(look.picture, hold.desk.plans, hold.desk.clock())
@@ -129,7 +131,7 @@ def _settle(hold: Hold, candidate: ReconciliationCandidate) -> None:
     # Another process may have added up, and be set otherwise.
     books = hold.desk.meter_mode or hold.run.metered
     try:
-        look = _look(hold.desk, candidate.organization, named, whole=whole, books=books)
+        look = _look(hold, candidate.organization, named, whole=whole, books=books)
     except (StripeUnavailable, StripeRateLimited) as error:
         if not _answers_otherwise(hold.desk, error):
             raise
@@ -163,9 +165,9 @@ def _judge(hold: Hold, candidate: ReconciliationCandidate, look: Look) -> None:
             recording.record(hold, candidate, told, counts)
 
 
-def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole: bool, books: bool) -> Look:
+def _look(hold: Hold, org_id: ObjectId | None, named: tuple[str, ...], *, whole: bool, books: bool) -> Look:
     """Row, Stripe, row again, and the `books`: what changed in between is looked at another time."""
-    reader = _Reader(desk)
+    reader = _Reader(hold)
     for each in (*named, *(_noted(org_id) if whole and org_id else ())):
         reader.retrieve(each)
     if org_id is None:
@@ -189,7 +191,7 @@ def _look(desk: Desk, org_id: ObjectId | None, named: tuple[str, ...], *, whole:
         found=tuple(reader.found.values()),
         gone=frozenset({own} & reader.missing) if own else frozenset(),
         looked=looked,
-        books=books_of(org_id, desk.clock()) if books and org_id else None,
+        books=books_of(org_id, hold.desk.clock()) if books and org_id else None,
     )
     again = (before.version if before else None) != (after.version if after else None)
     moving = looked and (_unsettled((*reader.found, *reader.missing)) or bool(after and after.verify_at))

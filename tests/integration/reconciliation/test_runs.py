@@ -16,6 +16,7 @@ from bson import ObjectId
 from billing_service import reconciliation
 from billing_service.documents import (
     Finding,
+    Organization,
     OutboxSignal,
     ReconciliationCandidate,
     ReconciliationRun,
@@ -273,6 +274,17 @@ def test_whoever_lost_the_lease_does_not_fail_the_run(start, desk, sandbox):
     turn = reconciliation.go_on(desk(), another_takes_it)
     assert (turn.over, turn.run.state, turn.run.lease_owner) == (False, "running", "another")
     assert len(OutboxSignal.objects) == 0
+
+
+def test_the_lease_is_kept_between_the_requests_of_one_look(organization, stripe, subscribe, reconcile):
+    """Stripe may take ten seconds for each, and an organization may have many subscriptions."""
+    whose = stripe.customers.create({"metadata": {"organizationId": str(organization())}}).id
+    for _ in range(6):
+        subscribe(whose, "pro", metadata={"organizationId": str(Organization.objects.first().pk)})
+    phases = []
+    run = reconcile(tell=lambda run: phases.append(run.phase))
+    assert (run.candidates, dict(run.findings)) == (1, {"missing_in_db": 1, "several_live_subscriptions": 1})
+    assert phases.count("confirming") > 6
 
 
 def test_that_it_failed_is_told_with_its_end(start, desk):
