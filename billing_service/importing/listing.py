@@ -16,7 +16,7 @@ from ..errors import StripeMisconfigured
 from ..stripe_gateway import LiveCustomer, Read, shapes
 from ..stripe_gateway.answers import UNREADABLE
 from ..subscriptions import MARKER
-from .holding import Desk, Hold
+from .holding import Hold
 from .ownership import Listed, Owner, owners_of
 
 ITEMS_KEPT = timedelta(days=30)
@@ -50,7 +50,7 @@ def plan_windows(hold: Hold, stop: scans.Stop) -> None:
         assert until is not None
         edges = [EPOCH, until]
         if first.value["has_more"]:
-            oldest, requests = _oldest(desk, until, canceled)
+            oldest, requests = _oldest(hold, until)
             span = (until - oldest) / SPANS
             edges += [(oldest + span * number).replace(microsecond=0) for number in range(1, SPANS)]
     windows = scans.windows_between(edges)
@@ -59,13 +59,14 @@ def plan_windows(hold: Hold, stop: scans.Stop) -> None:
     hold.run.windows = windows
 
 
-def _oldest(desk: Desk, until: datetime, canceled: bool) -> tuple[datetime, int]:
+def _oldest(hold: Hold, until: datetime) -> tuple[datetime, int]:
     """About when the oldest subscription was made, by halving; Stripe lists the newest first only."""
     low, high, requests = STRIPE_BEGAN, until, 1
     while high - low > NEAR_ENOUGH:
+        hold.pulse()
         middle = low + (high - low) / 2
         bounds = {"lte": int(middle.timestamp())}
-        page = desk.stripe.subscriptions_page(created=bounds, limit=1, canceled=canceled).value
+        page = hold.desk.stripe.subscriptions_page(created=bounds, limit=1, canceled=hold.run.canceled).value
         requests += 1
         if page["data"]:
             high = min(middle, datetime.fromtimestamp(int(page["data"][0]["created"]), UTC))

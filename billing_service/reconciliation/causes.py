@@ -106,6 +106,7 @@ def _listed(hold: Hold) -> tuple[list[dict[str, Any]], int]:
     found: list[dict[str, Any]] = []
     pages, more = 0, True
     while more and len(found) < LISTED:
+        hold.pulse()
         after = found[-1]["id"] if found else None
         page = hold.desk.stripe.events(created_gte=None, types=OF_SUBSCRIPTIONS, starting_after=after).value
         found += page["data"]

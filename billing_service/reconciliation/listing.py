@@ -111,6 +111,7 @@ def _ask_of_the_key(hold: Hold) -> None:
     missing = asked = 0
     with hold.desk.stripe.background():
         for each in hidden:
+            hold.pulse()
             asked += 1
             try:
                 hold.desk.stripe.subscription(each)
