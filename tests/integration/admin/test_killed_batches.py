@@ -1,51 +1,18 @@
 """A worker killed at each of its writes for a batch: another goes on, and no event is replayed twice."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from mongoengine.connection import get_connection
 
 from billing_service.documents import OutboxSignal, ReplayBatch, ReplayItem, WebhookEvent, database_now
 from billing_service.jobs.replay_batches import replay_batches
 
+JOB = "billing_service.jobs.replay_batches:replay_batches"
 URL = "/api/admin/billing/webhook/replay-batch"
 # What is stored before a write is what was stored after the one before it.
 WHEN = [True, False] if os.environ.get("BILLING_TESTS") == "long" else [True]
 MOST = 80
-
-
-@pytest.fixture
-def worker(app, environment):
-    """Carries on with the batch that is due, in a process that dies at its n-th write; says whether it lived."""
-    child = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("mortal.py"))],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-    def carry_on(at, after):
-        order = {"job": "billing_service.jobs.replay_batches:replay_batches", "at": at, "after": after}
-        child.stdin.write(json.dumps(order) + "\n")
-        child.stdin.flush()
-        told = json.loads(child.stdout.readline())
-        if "killed" in told:
-            assert told["killed"] == signal.SIGKILL
-            get_connection().admin.command("killAllSessions", [])
-        return "killed" not in told
-
-    yield carry_on
-    child.stdin.close()
-    child.wait(20)
-    child.stdout.close()
 
 
 @pytest.fixture
@@ -71,10 +38,10 @@ def leases_run_out():
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("after", WHEN)
-def test_another_one_goes_on(worker, begin, after):
+def test_another_one_goes_on(mortal_job, begin, after):
     for number in range(1, MOST):
         batch_id, made = begin()
-        lived = worker(number, after)
+        lived = mortal_job(JOB, number, after)
         for _ in range(5):
             leases_run_out()
             if replay_batches()["batch_id"] is None:
