@@ -135,30 +135,39 @@ def command_line(app: Any, environment: dict[str, str]) -> Any:
 
 
 @pytest.fixture
-def mortal_job(app: Any, environment: dict[str, str]) -> Any:
-    """Runs a job (`module:function`) in a process that kills itself at its n-th write; says whether it lived."""
+def mortal(app: Any, environment: dict[str, str]) -> Any:
+    """Carries out an order (a request, `job`, `command`) in a process that kills itself at its n-th write, before or
+    after it; what became of it, None: it is dead.
+    """
     from mongoengine.connection import get_connection
 
     child = subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "admin" / "mortal.py")],
-        env=os.environ | environment | {"METER_MODE": "true"},
+        env=os.environ | environment | {"METER_MODE": "true", "RECONCILE_CONFIRM_SECONDS": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
 
-    def carry_out(job: str, at: int, after: bool) -> bool:
-        child.stdin.write(json.dumps({"job": job, "at": at, "after": after}) + "\n")
+    def carry_out(at: int | None, after: bool, **order: Any) -> dict[str, Any] | None:
+        child.stdin.write(json.dumps(order | {"at": at, "after": after}) + "\n")
         child.stdin.flush()
         told = json.loads(child.stdout.readline())
-        if "killed" in told:
-            assert told["killed"] == signal.SIGKILL
-            # The transaction that it had begun ends now, not when the server misses its session.
-            get_connection().admin.command("killAllSessions", [])
-        return "killed" not in told
+        if "killed" not in told:
+            return told
+        assert told["killed"] == signal.SIGKILL
+        # The transaction that it had begun ends now, not when the server misses its session.
+        get_connection().admin.command("killAllSessions", [])
+        return None
 
     yield carry_out
     child.stdin.close()
     child.wait(20)
     child.stdout.close()
+
+
+@pytest.fixture
+def mortal_job(mortal: Any) -> Any:
+    """Runs a job (`module:function`) in a process that kills itself at its n-th write; says whether it lived."""
+    return lambda job, at, after: mortal(at, after, job=job) is not None

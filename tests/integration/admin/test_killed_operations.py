@@ -1,18 +1,12 @@
 """Processes killed at each write of a mutation: what they leave is resolved, and nothing has its effect twice."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from mongoengine.connection import get_connection
 
 from billing_service.documents import (
     AdminAction,
@@ -50,33 +44,13 @@ class Case:
 
 
 @pytest.fixture
-def mortal(app, environment):
+def mortal(mortal):
     """Sends a request to a process that dies at its n-th write, before or after it; None: it is dead."""
-    child = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("mortal.py"))],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
 
     def send(case, headers, at=None, after=False):
-        order = {"method": case.method, "path": BASE + case.path, "headers": headers, "body": case.body}
-        child.stdin.write(json.dumps(order | {"at": at, "after": after}) + "\n")
-        child.stdin.flush()
-        told = json.loads(child.stdout.readline())
-        if told.get("killed"):
-            assert told["killed"] == signal.SIGKILL
-            # What a transaction of the dead has locked is let go of after a minute; it need not be waited for.
-            get_connection().admin.command("killAllSessions", [])
-            return None
-        return told
+        return mortal(at, after, method=case.method, path=BASE + case.path, headers=headers, body=case.body)
 
-    yield send
-    child.stdin.close()
-    child.wait(20)
-    child.stdout.close()
+    return send
 
 
 def told_of(org_id, name):

@@ -2,14 +2,9 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from mongoengine.connection import get_connection
 
 from billing_service.documents import (
     AdminAction,
@@ -25,37 +20,17 @@ from billing_service.documents import (
 WHEN = [True, False] if os.environ.get("BILLING_TESTS") == "long" else [True]
 # Well above what these imports write.
 MOST = 60
-MORTAL = Path(__file__).parents[1] / "admin" / "mortal.py"
 
 
 @pytest.fixture
-def mortal(app, environment):
+def mortal(mortal):
     """Runs the import in a process that dies at its n-th write, before or after it; its exit code, None: it is dead."""
-    child = subprocess.Popen(
-        [sys.executable, str(MORTAL)],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
 
     def carry_out(at, after, *options):
-        order = {"command": ["import", "--json", *options], "at": at, "after": after}
-        child.stdin.write(json.dumps(order) + "\n")
-        child.stdin.flush()
-        told = json.loads(child.stdout.readline())
-        if told.get("killed"):
-            assert told["killed"] == signal.SIGKILL
-            # What a transaction of the dead has locked is let go of after a minute; it need not be waited for.
-            get_connection().admin.command("killAllSessions", [])
-            return None
-        return told["code"]
+        told = mortal(at, after, command=["import", "--json", *options])
+        return told and told["code"]
 
-    yield carry_out
-    child.stdin.close()
-    child.wait(20)
-    child.stdout.close()
+    return carry_out
 
 
 @pytest.fixture
