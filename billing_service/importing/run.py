@@ -15,6 +15,8 @@ from .ownership import make_out_customers
 from .rows import write_rows
 
 KEPT = timedelta(days=365)
+# Older lists are not gone on with: of what changed since, an event may have been missed.
+LISTS_HOLD = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,7 @@ def start(wanted: Wanted, now: datetime, *, restart: bool = False) -> tuple[Impo
         _discard(active, wanted, now)
         active = None
     if active is not None:
-        if (active.apply, active.canceled) != (wanted.apply, wanted.canceled):
-            same = Wanted(active.apply, active.canceled).words
-            raise ImportUnfinished(
-                f"The import {active.pk} of {active.started_at:%Y-%m-%d %H:%M} UTC is not finished ({same}). Nothing "
-                "was started. Go on with it by the same command, or begin anew with --restart.",
-                importId=str(active.pk),
-            )
+        _require_same(active, wanted, now)
         return active, False
     run = ImportRun(
         id=ObjectId(),
@@ -67,6 +63,19 @@ def start(wanted: Wanted, now: datetime, *, restart: bool = False) -> tuple[Impo
         raise ImportRunning("Another import was started in this moment. Nothing was started here.")
     log.info("import_started", run=str(run.pk), apply=run.apply, canceled=run.canceled)
     return run, True
+
+
+def _require_same(active: ImportRun, wanted: Wanted, now: datetime) -> None:
+    """Raise ImportUnfinished where an import is another one than is wanted, or too old to be gone on with."""
+    begun = f"The import {active.pk} of {active.started_at:%Y-%m-%d %H:%M} UTC is not finished"
+    if active.started_at < now - LISTS_HOLD:
+        words = f"{begun}, and what it read is older than {LISTS_HOLD.days} days. Nothing was started. Begin anew with "
+        raise ImportUnfinished(words + "--restart.", importId=str(active.pk))
+    if (active.apply, active.canceled) != (wanted.apply, wanted.canceled):
+        words = (
+            f"{begun} ({Wanted(active.apply, active.canceled).words}). Nothing was started. Go on with it by the same "
+        )
+        raise ImportUnfinished(words + "command, or begin anew with --restart.", importId=str(active.pk))
 
 
 def _discard(active: ImportRun, wanted: Wanted, now: datetime) -> None:

@@ -210,6 +210,17 @@ def test_other_options_do_not_go_on_with_it(start, runtime):
     assert (new, run.state, run.active, fresh.pk != run.pk) == (True, "discarded", None, True)
 
 
+def test_what_was_read_a_week_ago_is_not_written_now(start, runtime):
+    """What was listed has changed since, and would be deleted one day: without it nothing would be left to decide."""
+    run = start()
+    run.update(set__started_at=runtime.clock() - timedelta(days=8))
+    with pytest.raises(ImportUnfinished) as told:
+        start()
+    assert "--restart" in told.value.detail
+    assert importing.start(importing.Wanted(apply=True), runtime.clock(), restart=True)[1] is True
+    assert run.reload().state == "discarded"
+
+
 def test_whoever_lost_the_lease_writes_nothing(seeded, start, desk):
     seeded(120)
     run = start()
