@@ -43,10 +43,10 @@ class Hold(scans.Hold[ImportRun, Desk]):
         if time.monotonic() - self._told_at < TELL_SECONDS:
             return
         self._told_at = time.monotonic()
-        with self.lock:
-            fresh = ImportRun.objects(id=self.run.pk).only(*COUNTED).first()
-            for name in COUNTED if fresh else ():
-                setattr(self.run, name, getattr(fresh, name))
+        # Without the lock: a commit that takes long must not keep this thread from renewing the lease.
+        fresh = ImportRun.objects(id=self.run.pk).only(*COUNTED).first()
+        for name in COUNTED if fresh else ():
+            setattr(self.run, name, getattr(fresh, name))
         super().tell()
 
     def ended(self, state: str, error: str | None) -> None:
