@@ -21,7 +21,8 @@ def money_of(found: Iterable[LiveSubscription]) -> tuple[dict[str, Any], ...]:
 
 
 def _monthly(item: LiveItem) -> int:
-    if item.unit_amount is None or item.quantity is None or item.interval not in MONTHLY:
+    amount = item.exact_amount if item.unit_amount is None else item.unit_amount
+    if amount is None or item.quantity is None or item.interval not in MONTHLY:
         return 0
     times, of = MONTHLY[item.interval]
-    return item.unit_amount * item.quantity * times // (of * item.interval_count)
+    return int(amount * item.quantity * times // (of * item.interval_count))

@@ -5,6 +5,7 @@ Times are aware UTC, amounts are minor units. A key that Stripe did not send is 
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from ..observability import mask
@@ -26,7 +27,9 @@ class Read(Generic[Value]):
 
 @dataclass(frozen=True)
 class LiveItem:
-    """One item of a subscription. `unit_amount` is in minor units of `currency`, None for tiered prices."""
+    """One item of a subscription. `unit_amount` is in minor units of `currency`, None for tiered prices and for those
+    of a fraction of a unit, which `exact_amount` has.
+    """
 
     price_id: str | None
     price_metadata: dict[str, str]
@@ -37,6 +40,7 @@ class LiveItem:
     interval_count: int
     period_start: datetime | None
     period_end: datetime | None
+    exact_amount: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ def _item(raw: dict[str, Any]) -> LiveItem:
         interval_count=recurring.get("interval_count") or 1,
         period_start=at(raw.get("current_period_start")),
         period_end=at(raw.get("current_period_end")),
+        exact_amount=Decimal(price["unit_amount_decimal"]) if price.get("unit_amount_decimal") else None,
     )
 
 

@@ -25,12 +25,14 @@ RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "divergence.md"
 
 
 def live(name="sub_1", price="price_pro_monthly", amount=4900, interval="month", count=1, quantity=1, **members):
+    price_fields = members.pop("price_fields", {})
     item = {
         "price": {
             "id": price,
             "unit_amount": amount,
             "currency": "usd",
             "recurring": {"interval": interval, "interval_count": count},
+            **price_fields,
         },
         "quantity": quantity,
         "current_period_start": START,
@@ -177,6 +179,12 @@ def test_an_organization_that_nobody_told_of_has_no_plan():
 def test_money_a_month(interval, count, quantity, amount, monthly):
     shown = live(interval=interval, count=count, quantity=quantity, amount=amount)
     assert money_of([shown]) == (({"currency": "usd", "amount": monthly},) if monthly else ())
+
+
+def test_prices_of_a_fraction_of_a_cent_count_too():
+    """Stripe tells no `unit_amount` of them."""
+    shown = live(amount=None, quantity=30_000, price_fields={"unit_amount_decimal": "0.5"})
+    assert money_of([shown]) == ({"currency": "usd", "amount": 15_000},)
 
 
 def test_an_event_tells_fields_as_evidence_has_them():
