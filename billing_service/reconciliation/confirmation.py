@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from mongoengine.errors import OperationError
+from pymongo.errors import PyMongoError
 
-from ..documents import Finding, ReconciliationCandidate, Subscription, WebhookEvent
+from ..documents import STORE_ERRORS, Finding, ReconciliationCandidate, Subscription, WebhookEvent
 from ..documents.finding import OPEN_STATES
 from ..documents.webhook_event import UNSETTLED_STATES
 from ..errors import (
     BillingError,
+    InternalError,
     MissingUnproven,
     StoreUnavailable,
     StripeMisconfigured,
@@ -19,6 +22,8 @@ from ..errors import (
     StripeRateLimited,
     StripeUnavailable,
 )
+from ..observability import log
+from ..scans import LostLease
 from ..stripe_gateway import LiveSubscription, StripeGateway
 from ..subscriptions import MARKER, OF_STRIPE, named_organization
 from ..subscriptions.stored_row import PROJECTION, StoredRow
@@ -127,22 +132,34 @@ def look_first(hold: Hold, org_id: ObjectId) -> frozenset[str]:
 
 
 def _settle(hold: Hold, candidate: ReconciliationCandidate) -> None:
+    try:
+        look = _look_again(hold, candidate)
+        if look is not None:
+            _judge(hold, candidate, look)
+    except (LostLease, BillingError, *STORE_ERRORS, OperationError, PyMongoError):
+        raise
+    except Exception as bug:
+        # It must not keep the others from being looked at, week after week.
+        log.error("reconciliation_failed_for_one", subject=candidate.subject, exc_info=bug)
+        _postpone(hold, candidate, InternalError(type(bug).__name__))
+
+
+def _look_again(hold: Hold, candidate: ReconciliationCandidate) -> Look | None:
+    """What a candidate shows now; None: it alone could not be looked at, which is written down."""
     named, whole = tuple(candidate.subscriptions), hold.run.organization is not None
     # Another process may have added up, and be set otherwise.
     books = hold.desk.meter_mode or hold.run.metered
     try:
-        look = _look(hold, candidate.organization, named, whole=whole, books=books)
+        return _look(hold, candidate.organization, named, whole=whole, books=books)
     except (StripeUnavailable, StripeRateLimited) as error:
         if not _answers_otherwise(hold.desk, error):
             raise
         _postpone(hold, candidate, error)
-        return
     except OF_STRIPE:
         raise
     except BillingError as error:
         _give_up(hold, candidate, error)
-        return
-    _judge(hold, candidate, look)
+    return None
 
 
 def _judge(hold: Hold, candidate: ReconciliationCandidate, look: Look) -> None:

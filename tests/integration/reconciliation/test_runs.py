@@ -21,6 +21,7 @@ from billing_service.documents import (
     ReconciliationCandidate,
     ReconciliationRun,
     Subscription,
+    WebhookEvent,
     database_now,
 )
 from billing_service.errors import ReconciliationRunning, StripeMissing
@@ -444,6 +445,19 @@ def test_an_unreadable_one_is_an_error_and_hides_no_other(seeded, sandbox, recon
     run = reconcile(clock=monotonic_pauses)
     assert (run.state, run.errors, dict(run.findings)) == ("completed", 1, {"price": 1})
     assert run.error_sample[0]["code"] == "stripe_unavailable"
+
+
+def test_one_that_a_bug_strikes_is_an_error_and_hides_no_other(billed, sandbox, reconcile, deliver, monotonic_pauses):
+    struck, other = billed("pro"), billed("pro")
+    for it in (struck, other):
+        sandbox.patch(it.subscription, {"status": "past_due"})
+    deliver("customer.subscription.created", of=struck.subscription, type="customer.subscription.unheard_of")
+    stored = {"set__outcome": "ignored", "set__payload": "no JSON", "set__created": database_now()}
+    assert WebhookEvent.objects(stripe_subscription_id=struck.subscription).update(**stored) == 1
+    run = reconcile(clock=monotonic_pauses)
+    assert (run.state, run.errors, dict(run.findings)) == ("completed", 1, {"status": 1})
+    assert [(each["subject"], each["code"]) for each in run.error_sample] == [(str(struck.org_id), "internal_error")]
+    assert Finding.objects.get().organization == other.org_id
 
 
 @pytest.mark.parametrize("count", [20_000])
