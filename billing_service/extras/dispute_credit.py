@@ -159,8 +159,10 @@ def _credit_of(debit: LedgerEntry) -> LedgerEntry | None:
 
 
 def _comes_back(debit: LedgerEntry, amount: int, account: Account | None) -> int:
-    """The units that go with so much of the money; the debit's own, if no top-up tells what the payment gave."""
-    return account.credit(amount, debit.amount) if account else _taken(debit) * amount // debit.amount
+    """The units that go with so much of the money; the debit's own, if it is in no top-up's account."""
+    if account and debit.ref in account.booked:
+        return account.credit(amount, debit.amount)
+    return _taken(debit) * amount // debit.amount
 
 
 def _taken(debit: LedgerEntry) -> int:

@@ -96,6 +96,12 @@ def test_units_follow_from_the_amount_rounded_down(client, admin, disputed, amou
     assert it.balance == units
 
 
+def test_a_debit_that_names_no_payment_gives_back_its_own_units(client, admin, disputed):
+    it = disputed()
+    LedgerEntry.objects(kind="debit").update(unset__payment_intent=1, unset__lot=1)
+    assert credit(client, admin, it, 2_450).json["units"] == PACK // 2
+
+
 def test_large_numbers_are_exact(client, admin, disputed):
     it = disputed(units=9_007_199_254_740_993)
     assert credit(client, admin, it).json["units"] == 9_007_199_254_740_993
