@@ -1,6 +1,7 @@
 """The view of a customer: both truths, the actions, the timeline."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -104,3 +105,10 @@ def test_an_answer_that_was_overtaken_is_not_shown(page, admin, upgraded):
     page.wait_for_timeout(300)
     expect(page.locator('.timeline [data-kind="event"]')).to_have_count(0)
     expect(page.locator('.timeline [data-kind="action"]')).not_to_have_count(0)
+
+
+def test_ages_are_told_by_the_clock_of_the_service(page, admin, upgraded):
+    page.clock.set_system_time(datetime.now(UTC) + timedelta(hours=3))
+    open_as(page, admin, upgraded)
+    newest = page.locator(".timeline time").first
+    expect(newest).to_have_attribute("title", re.compile(r"\((now|\d+ (second|minute)s? ago)\)$"))

@@ -223,7 +223,7 @@ def test_the_audit_log_says_who_did_what_and_what_changed(signed_in, upgraded, w
         page.get_by_role("button", name="Download CSV").click()
     with open(caught.value.path()) as file:
         assert [(row["action"], row["outcome"]) for row in csv.DictReader(file)] == [("sync", "succeeded")]
-    rows.get_by_role("link", name=upgraded.id).click()
+    rows.get_by_role("link", name="Fjord Cartography").click()
     expect(page).to_have_url(re.compile(f"#/customer/{upgraded.id}"))
     assert page.evaluate("window.harmed") is None
 

@@ -1,6 +1,7 @@
 // The documented API: how it is called, and how its refusals come back. Who calls it is credentials.js's.
 
 import * as credentials from "./credentials.js";
+import { clockSays } from "./words.js";
 
 let askToSignIn = null;
 
@@ -68,7 +69,7 @@ export async function send(method, path, { body, key, signal } = {}) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   try {
-    return await fetch(path, {
+    const answer = await fetch(path, {
       method,
       headers,
       signal,
@@ -76,6 +77,8 @@ export async function send(method, path, { body, key, signal } = {}) {
       cache: "no-store",
       credentials: credentials.pasted() ? "omit" : "same-origin",
     });
+    clockSays(answer.headers.get("Date"));
+    return answer;
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({

@@ -112,8 +112,18 @@ export function localMoment(value) {
   return LOCAL.format(new Date(value));
 }
 
+// How far the service's clock is ahead of the reader's, in milliseconds; a minute may be the way of an answer.
+let ahead = 0;
+const TOLERATED = 60_000;
+
+/** What the service's clock says: ages are told by it, because the reader's may be wrong. */
+export function clockSays(text) {
+  const difference = Date.parse(text) - Date.now();
+  if (!Number.isNaN(difference)) ahead = Math.abs(difference) > TOLERATED ? difference : 0;
+}
+
 /** `3 minutes ago`, `in 2 days` */
-export function ago(value, now = Date.now()) {
+export function ago(value, now = Date.now() + ahead) {
   const seconds = Math.round((new Date(value) - now) / 1000);
   const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) || UNITS.at(-1);
   return RELATIVE.format(Math.trunc(seconds / size), unit);
