@@ -215,12 +215,12 @@ async function busy(task, words, work) {
   }
 }
 
-// What was sent before, by the same key or id, is still at work: its outcome is what is not known.
-const AT_WORK = ["idempotency_in_progress", "refund_in_progress"];
+// What was sent before by the same key, or for the same refund, is still at work: its outcome is what is not known.
+const AT_WORK = "idempotency_in_progress";
 
 /** Such an answer is the key's for good, and nothing was done; after any other the same key is safe and right. */
 function refused(task, { status, code }) {
-  const certain = status < 500 && status !== 429 && !AT_WORK.includes(code);
+  const certain = status < 500 && status !== 429 && code !== AT_WORK;
   if (certain || !task.previewed) freeze(task, false);
   if (!certain) return;
   task.uncertain = false;

@@ -46,9 +46,10 @@ export function forget() {
   learn(null);
 }
 
-/** Whether the browser has got another sign-in, or none, since the person was learned: by another tab. */
+/** Whether the browser has got another sign-in since the person was learned: renewed, or another tab's. */
 export function isOutdated() {
-  return known !== null && credentials.mark() !== learnedBy;
+  const mark = credentials.mark();
+  return known !== null && mark !== null && mark !== learnedBy;
 }
 
 function learn(me) {

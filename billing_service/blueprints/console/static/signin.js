@@ -10,6 +10,8 @@ import { moment } from "./words.js";
 
 let answerAll = null;
 let asked = null;
+// To the other tabs of this browser, which share its cookies.
+const tabs = new BroadcastChannel("billing-console-signed-out");
 
 /** `changed` is called when somebody signed in or out by the buttons of the page. */
 export function start(changed) {
@@ -27,6 +29,7 @@ export function start(changed) {
   });
   byId("sign-out").addEventListener("click", () => leave(changed));
   for (const name of ["focus", "pageshow"]) window.addEventListener(name, () => lookAgain(changed));
+  tabs.addEventListener("message", () => credentials.pasted() || signedOut(changed));
   onUnauthorized(ask);
   session.onChange(show);
   show(null);
@@ -106,21 +109,31 @@ function refused(error, form) {
 }
 
 async function leave(changed) {
+  const shared = !credentials.pasted();
   try {
     await session.signOut();
   } catch (error) {
     byId("said").textContent = `You are still signed in: ${error.message}. Try again.`;
     return;
   }
+  if (shared) tabs.postMessage("signed out");
   changed();
 }
 
-/** Another tab may have signed in as somebody else, or out: what is shown here is not to be acted on in their name. */
+/** In another tab: nothing of theirs stays on the page, and nothing that waits goes on when somebody else signs in. */
+function signedOut(changed) {
+  if (asked) answer(false);
+  session.forget();
+  byId("action-dialog").close();
+  changed();
+}
+
+/** Another tab may have signed in. As somebody else: nobody is to act here in their name. */
 async function lookAgain(changed) {
+  if (asked && !session.who() && credentials.present()) return session.verify().then(() => answer(true), () => {});
   if (asked || !session.isOutdated()) return;
   const before = session.who().actor;
-  if (credentials.present()) await session.verify().catch(() => {});
-  else session.forget();
+  await session.verify().catch(() => {});
   if (session.who()?.actor === before) return;
   byId("action-dialog").close();
   changed();
