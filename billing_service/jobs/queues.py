@@ -120,7 +120,8 @@ def describe_queues() -> dict[str, Any] | None:
     try:
         client = runtime.redis.quick()
         waiting = [{"name": name, "waiting": Queue(name, connection=client).count} for name in QUEUES]
-        return {"queues": waiting, "workers": len(find_workers(client))}
+        ours = [name for name, queues in find_workers(client) if set(queues) & set(QUEUES)]
+        return {"queues": waiting, "workers": len(ours)}
     except RedisError as error:
         log.warning("queues_not_read", error=type(error).__name__)
         return None

@@ -93,6 +93,8 @@ def test_a_worker_that_was_killed_is_not_counted(scrape, runtime):
     assert scrape()["billing_workers",] == 1
     redis.delete(second.key)  # as it expires
     assert scrape()["billing_workers",] == 0
+    SimpleWorker(["mails"], connection=redis).register_birth()  # of somebody else who has this Redis, too
+    assert scrape()["billing_workers",] == 0
 
 
 def test_what_waits_and_for_how_long(scrape):
