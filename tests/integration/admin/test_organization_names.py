@@ -10,7 +10,7 @@ from mongoengine.connection import get_db
 
 BASE = "/api/admin/billing"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-BATCH = ObjectId()
+BATCH = ObjectId("b" * 24)
 # Two with a name, one that nobody told us of, and one without a name.
 NAMED, OTHER, UNKNOWN, NAMELESS = (ObjectId(f"{number:024x}") for number in range(1, 5))
 NAMES = {NAMED: "Fjord Cartography", OTHER: "Aurora Labs", UNKNOWN: None, NAMELESS: None, None: None}
