@@ -1,4 +1,4 @@
-"""The console has words for all that the API names: what is new there needs a row here, too."""
+"""The console has words for all that the API names, and asks for all its parts at once: what is new needs a row."""
 
 import re
 from pathlib import Path
@@ -75,3 +75,10 @@ def test_every_job_of_the_calendar_has_words():
 
 def test_every_kind_of_the_timeline_has_words():
     assert set(TIMELINE) - words("customer_timeline") == set()
+
+
+def test_every_module_is_asked_for_at_once():
+    page = (VIEWS.parent / "index.html").read_text()
+    asked = re.findall(r'<link rel="modulepreload" href="/console/([^"]+)">', page)
+    there = {path.relative_to(VIEWS.parent).as_posix() for path in VIEWS.parent.rglob("*.js")}
+    assert sorted(asked) == sorted(there - {"console.js"})
