@@ -7,7 +7,7 @@ import click
 from flask import Flask
 
 from .group import cli, say, with_app
-from .terminal import error_words, event, moment, note, organization, plain, refusals_told, span
+from .terminal import error_words, event, moment, note, organization, organization_words, plain, refusals_told, span
 
 
 @cli.group("dead-letters")
@@ -38,11 +38,12 @@ def list_letters(
     Exit codes: 0 done, also if there is none, 1 the database does not answer, 2 wrong use.
     """
     from ..blueprints.admin.event_schemas import DeadLettersPage
+    from ..blueprints.naming import named_page
     from ..blueprints.paging import page
     from ..webhooks import reading
 
     asked = {"type": event_type, "fingerprint": fingerprint, "org_id": org_id, "reason": reason}
-    found = page(reading.find_dead_letters(asked), key="dead_at", limit=limit, cursor=None)
+    found = named_page(page(reading.find_dead_letters(asked), key="dead_at", limit=limit, cursor=None))
     now = app.extensions["billing"].clock()
     total = f"{found['total']}{' or more' if found['total_is_capped'] else ''}"
     lines = [_line(each, now) for each in found["items"]] + [f"{len(found['items'])} of {total} dead letters"]
@@ -58,7 +59,7 @@ def _line(letter: Any, now: Any) -> str:
         letter.type,
         f"age {span(reading.age_seconds(letter.created, now))}",
         "at Stripe" if reading.is_at_stripe(letter.created, now) else "no longer at Stripe",
-        f"org {letter.organization or '-'}",
+        organization_words(letter),
         f"attempts {letter.attempts}",
         letter.reason or "-",
         error_words(letter.history),
@@ -119,9 +120,11 @@ def show(app: Flask, event_id: str, payload: bool, as_json: bool) -> None:
     Exit codes: 0 done, 1 the ledger has no such event, 2 wrong use.
     """
     from ..blueprints.admin.event_schemas import EventDetailSchema
+    from ..blueprints.naming import named
     from ..webhooks import reading
 
-    shown = EventDetailSchema().dump(reading.describe(reading.find_event(event_id), unmasked=payload))
+    [described] = named([reading.describe(reading.find_event(event_id), unmasked=payload)])
+    shown = EventDetailSchema().dump(described)
     say(as_json, shown, "\n".join(_detail(shown)))
 
 

@@ -10,7 +10,7 @@ import click
 from flask import Flask
 
 from .group import cli, say, with_app
-from .terminal import checked, error_words, moment, organization, plain, refusals_told
+from .terminal import checked, error_words, moment, organization, organization_words, plain, refusals_told
 
 POLL_SECONDS = 1.0
 # An event is visible a moment after it was received, and the clocks of web processes differ.
@@ -64,13 +64,14 @@ def tail(
     With --follow an event is shown once, in the state it has when it is seen first. Exit codes: 0 done or Ctrl-C,
     1 the database does not answer, 2 wrong use.
     """
+    from ..blueprints.naming import named
     from ..webhooks import reading
 
     asked = {"type": event_type, "org_id": org_id, "state": state}
     # Before the list is read: what arrives in between is shown with it or is not known yet.
     known = _recent(asked) if follow else {}
     newest = list(reading.find_events(asked).order_by("-received_at", "-id").limit(lines)) if lines else []
-    for event in reversed(newest):
+    for event in named(newest[::-1]):
         _print(event, as_json)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
@@ -78,8 +79,8 @@ def tail(
 
 
 def _follow(asked: dict[str, Any], known: dict[Any, datetime], as_json: bool) -> None:
+    from ..blueprints.naming import named
     from ..documents import STORE_ERRORS
-    from ..webhooks import reading
 
     while True:
         time.sleep(POLL_SECONDS)
@@ -87,13 +88,19 @@ def _follow(asked: dict[str, Any], known: dict[Any, datetime], as_json: bool) ->
         try:
             found = _received_since(asked, mark)
             new = [each for each in found if each not in known]
-            arrived = list(reading.find_events({}).filter(id__in=new).order_by("received_at", "id")) if new else []
+            arrived = named(_those(new))
         except STORE_ERRORS as error:
             click.echo(f"the database does not answer ({type(error).__name__}), trying again", err=True)
             continue
         for event in arrived:
             _print(event, as_json)
         known = found
+
+
+def _those(ids: list[Any]) -> list[Any]:
+    from ..webhooks import reading
+
+    return list(reading.find_events({}).filter(id__in=ids).order_by("received_at", "id")) if ids else []
 
 
 def _recent(asked: dict[str, Any]) -> dict[Any, datetime]:
@@ -123,7 +130,7 @@ def _print(event: Any, as_json: bool) -> None:
         event.event_id,
         event.type,
         f"{event.state}/{ending}" if ending else event.state,
-        f"org {event.organization}" if event.organization else "org -",
+        organization_words(event),
         f"attempts {event.attempts}",
         error_words(event.history) if event.state in ("failed", "dead") else "",
     ]

@@ -117,8 +117,9 @@ class _Bar:
 
 def _document(told: dict[str, Any]) -> dict[str, Any]:
     from ..blueprints.admin.reconciliations import ReconciliationDetailSchema
+    from ..blueprints.naming import named
 
-    return ReconciliationDetailSchema().dump(told)
+    return ReconciliationDetailSchema().dump(named([told])[0])
 
 
 def plain_words(told: dict[str, Any]) -> str:

@@ -95,3 +95,8 @@ def error_words(history: Any) -> str:
 
     line = reading.last_error(history)
     return plain(f"{line.error_class}: {masking.words(line.error_message)}") if line else ""
+
+
+def organization_words(row: Any) -> str:
+    """Whose it is, by id and by the name that `named` put beside it."""
+    return f"org {row.organization or '-'}{f' {row.org_name}' if row.org_name else ''}"

@@ -34,15 +34,22 @@ def test_every_command_explains_itself_and_its_exit_codes(command):
         assert "Exit codes: 0" in " ".join(done.stdout.split())
 
 
-def test_dead_letters_are_listed_as_the_endpoint_lists_them(run, client, admin, dead, runtime):
-    org_id = ObjectId()
+def test_dead_letters_are_listed_as_the_endpoint_lists_them(run, client, admin, dead, organization, runtime):
+    org_id = organization(name="Fjord \x1b[2JCartography")
     old = dead(organization=org_id, type="invoice.paid", created=runtime.clock() - timedelta(days=31))
     new = dead(reason="wrong_mode", fingerprint="KeyError: #")
     code, said, _ = run("dead-letters", "list")
     first, second, total = said.splitlines()
     assert code == 0
     assert new.event_id in first
-    for word in (old.event_id, "invoice.paid", "age 31d", "no longer at Stripe", str(org_id), "handler_failed"):
+    for word in (
+        old.event_id,
+        "invoice.paid",
+        "age 31d",
+        "no longer at Stripe",
+        f"org {org_id} Fjord",
+        "handler_failed",
+    ):
         assert word in second
     assert "ValueError: no plan for [masked]" in second
     assert total == "2 of 2 dead letters"
@@ -108,8 +115,8 @@ def test_what_cannot_be_closed_is_told(run, recorded):
         assert run("dead-letters", "close", event.event_id, *note)[0] == 2
 
 
-def test_the_tail_shows_the_newest_last(run, recorded, dead):
-    org_id = ObjectId()
+def test_the_tail_shows_the_newest_last(run, recorded, dead, organization):
+    org_id = organization(name="Fjord Cartography")
     events = [
         recorded(organization=org_id),
         recorded(type="invoice.paid", state="succeeded", outcome="applied"),
@@ -119,11 +126,12 @@ def test_the_tail_shows_the_newest_last(run, recorded, dead):
     lines = said.splitlines()
     assert code == 0
     assert [event.event_id in line for event, line in zip(events, lines, strict=True)] == [True] * 3
+    assert f"org {org_id} Fjord Cartography" in lines[0]
     assert "succeeded/applied" in lines[1]
     assert "dead/handler_failed" in lines[2]
     assert "ValueError: no plan for [masked]" in lines[2]
     found = [json.loads(line) for line in run("events", "tail", "-n", "2", "--json")[1].splitlines()]
-    assert [each["eventId"] for each in found] == [each.event_id for each in events[1:]]
+    assert [(each["eventId"], each["orgName"]) for each in found] == [(each.event_id, None) for each in events[1:]]
     for option, value, number in (("--org", str(org_id), 0), ("--type", "invoice.paid", 1), ("--state", "dead", 2)):
         said = run("events", "tail", option, value)[1]
         assert [line.split()[1] for line in said.splitlines()] == [events[number].event_id]
