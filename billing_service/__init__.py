@@ -10,9 +10,28 @@ from .settings import Settings
 __version__ = "0.1.0"
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """Wire the application; opens no connection. Raises UnsafeConfiguration or PlanFileError."""
-    from . import documents, errors, observability, runtime, tokens
+def create_app(settings: Settings | None = None, *, serves: bool = True) -> Flask:
+    """Wire the application; opens no connection. Raises UnsafeConfiguration or PlanFileError.
+
+    Without `serves` it answers no request: commands, worker and scheduler start in half the time.
+    """
+    from . import documents, runtime, tokens
+
+    settings = settings or Settings.from_env(os.environ)
+    app = Flask(__name__, static_folder=None)
+    app.config.update(tokens.configuration(settings))
+    app.extensions["billing"] = runtime.build(settings)
+    documents.connect(settings.mongodb_uri)
+
+    jwt = JWTManager(app)
+    tokens.register(jwt, settings)
+    if serves:
+        _serve(app, jwt)
+    return app
+
+
+def _serve(app: Flask, jwt: JWTManager) -> None:
+    from . import documents, errors, observability
     from .blueprints import (
         admin,
         auth,
@@ -26,16 +45,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         wire,
     )
 
-    settings = settings or Settings.from_env(os.environ)
-    app = Flask(__name__, static_folder=None)
     app.json = wire.Json(app)
     app.url_map.converters["org_id"] = wire.OrgIdConverter
-    app.config.update(openapi.CONFIGURATION | tokens.configuration(settings), MAX_CONTENT_LENGTH=1024 * 1024)
-    app.extensions["billing"] = runtime.build(settings)
-    documents.connect(settings.mongodb_uri)
-
-    jwt = JWTManager(app)
-    tokens.register(jwt, settings)
+    app.config.update(openapi.CONFIGURATION, MAX_CONTENT_LENGTH=1024 * 1024)
     errors.register(app, documents.STORE_ERRORS, jwt)
     observability.register(app)
 
@@ -46,7 +58,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     api.register_blueprint(auth.blueprint)
     for blueprint in (stripe_webhooks, health, console, documentation):
         app.register_blueprint(blueprint.blueprint)
-    return app
 
 
 __all__ = ["__version__", "create_app"]

@@ -35,7 +35,7 @@ def _examined() -> Any:
     # The findings say it in words.
     observability.configure("CRITICAL")
     try:
-        app = create_app()
+        app = create_app(serves=False)
     except UnsafeConfiguration as refusal:
         return refused("configuration_refused", refusal.problems)
     except PlanFileError as refusal:

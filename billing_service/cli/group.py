@@ -23,7 +23,7 @@ def with_app(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         from .. import observability
 
-        app = create_app()
+        app = create_app(serves=False)
         observability.configure(app.extensions["billing"].settings.log_level)
         with app.app_context():
             return command(app, *args, **kwargs)
