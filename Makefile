@@ -6,16 +6,18 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 # Their processes wait more than they compute.
 E2E_WORKERS ?= 4
+# On real servers, in the test's own process.
+SERVED := tests/integration tests/sandbox tests/sandbox_servers
 PORT ?= 8000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-run test unit integration property e2e lint types audit docs bench nightly lock clean
+.PHONY: help run setup setup-run test others unit integration property e2e lint types audit docs bench nightly lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup-run ## start everything with demo data; prints the console's address and an admin token
 	@$(BIN)/billing-service dev --port $(PORT)
@@ -48,13 +50,18 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt requirements/openapi.txt
 	$(call install,requirements/openapi.txt)
 	@touch $@
 
-test: lint types unit integration property e2e ## everything, on a fresh machine
+test: lint types ## everything, on a fresh machine; a quarter of an hour on two cores
+	@echo "Testing: the end-to-end tests beside all others. Each of both is shown when it has ended."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target e2e others
+
+others: setup
+	$(PYTEST) tests/unit $(SERVED) tests/property -n $(WORKERS) --dist loadfile
 
 unit: setup ## rules on values; no servers, sockets blocked
 	$(PYTEST) tests/unit
 
 integration: setup ## endpoints, jobs and documents on real servers
-	$(PYTEST) tests/integration tests/sandbox tests/sandbox_servers -n $(WORKERS) --dist loadfile
+	$(PYTEST) $(SERVED) -n $(WORKERS) --dist loadfile
 
 property: setup ## generated schedules against the real servers
 	$(PYTEST) tests/property -n $(WORKERS) --dist loadfile
