@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 def create_app(settings: Settings | None = None, *, serves: bool = True) -> Flask:
     """Wire the application; opens no connection. Raises UnsafeConfiguration or PlanFileError.
 
-    Without `serves` it answers no request: commands, worker and scheduler start in half the time.
+    Without `serves` it answers no request: commands, worker and scheduler need not wait for the routes.
     """
     from . import documents, runtime, tokens
 

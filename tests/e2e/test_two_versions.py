@@ -38,7 +38,7 @@ NEWER = {
 EMBEDDED = ("override", "candidates", "history", "replay", "closed", "windows", "window")
 JOB, SIGNAL = "polish_invoices", "invoice_polished"
 # It starts everything: nightly. That each document reads what it does not know is a unit test (test_house.py).
-pytestmark = pytest.mark.skipif(os.environ.get("BILLING_TESTS") != "long", reason="BILLING_TESTS=long")
+pytestmark = pytest.mark.skipif(os.environ.get("BILLING_TESTS") != "long", reason="starts it all: BILLING_TESTS=long")
 IDS = {each.slug: each.id for each in demo.ORGANIZATIONS}
 IN_SYNC, LOST, REFUNDED = IDS["aldergate-logistics"], IDS["fjord-cartography"], IDS["brightwater-analytics"]
 
